@@ -24,6 +24,7 @@
      +- RecallTimeout            the restore took longer than the reader would wait
      +- Interrupted              the reader has a signal pending
      +- FacilityUnreachable      no connection to the server
+     |   +- CertificateRejected  the server's TLS certificate is not trusted
      +- FacilityTimeout          the server does not answer in time
      +- NoSpace                  local or remote disk full
      +- ShuttingDown             the mount is being taken down
@@ -31,9 +32,16 @@
      +- ProtocolError            an answer that makes no sense
      |   +- ServerError          the server reports a failure of its own
      |   +- BadRequest           the server says that our request is wrong: a bug of ours
+     |   +- NotAFacility         whatever answers there is no ICAT or no IDS
      +- SessionLost              the session id is no longer valid (never leaves SessionKeeper)
      +- ConfigError              options, configuration file or environment
-     +- MountError               the mount could not be made
+     +- MountError               the mount could not be made or removed
+     |   +- MountPointMissing    no such folder
+     |   +- MountPointNotEmpty
+     |   +- MountPointBusy       something is mounted there, or programs still use it
+     |   +- MountPointDenied     no right to mount there
+     |   +- NoFuse               no /dev/fuse or no fusermount3
+     +- Unsent                   files wait to be sent to the facility
 
 The text of an exception is a sentence for the person at the terminal: it names the file and the
 remedy. ``icatfs.fuse.errnos`` gives each its errno, ``icatfs.cli.exits`` its exit code.
@@ -130,6 +138,10 @@ class FacilityUnreachable(IcatfsError):
     """No connection to the server."""
 
 
+class CertificateRejected(FacilityUnreachable):
+    """The server's TLS certificate is not trusted."""
+
+
 class FacilityTimeout(IcatfsError):
     """The server does not answer in time."""
 
@@ -158,6 +170,10 @@ class BadRequest(ProtocolError):
     """The server says that our request is wrong."""
 
 
+class NotAFacility(ProtocolError):
+    """Whatever answers at this address is no ICAT or no IDS."""
+
+
 class SessionLost(IcatfsError):
     """The session id is no longer valid."""
 
@@ -167,4 +183,28 @@ class ConfigError(IcatfsError):
 
 
 class MountError(IcatfsError):
-    """The mount could not be made."""
+    """The mount could not be made or removed."""
+
+
+class MountPointMissing(MountError):
+    """The mount point is no folder."""
+
+
+class MountPointNotEmpty(MountError):
+    """The mount point has entries that a mount would hide."""
+
+
+class MountPointBusy(MountError):
+    """Something is mounted there already, or programs still use the mount."""
+
+
+class MountPointDenied(MountError):
+    """This user may not mount there."""
+
+
+class NoFuse(MountError):
+    """The machine cannot mount: no /dev/fuse or no fusermount3."""
+
+
+class Unsent(IcatfsError):
+    """Files wait to be sent to the facility; their bytes are safe on the local disk."""
