@@ -54,9 +54,8 @@ def main() -> None:
     """Entry point: runs the command; an error of ours is one sentence and its own exit code."""
     logging.basicConfig(level=logging.WARNING, format="icatfs: %(message)s")
     try:
-        group.main(standalone_mode=False)
-    except click.exceptions.Exit as error:
-        sys.exit(error.exit_code)
+        code = group.main(standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else exits.OK)
     except click.Abort:
         sys.exit(130)
     except click.ClickException as error:

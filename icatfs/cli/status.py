@@ -1,0 +1,71 @@
+"""``icatfs status``: what the mounts of this user do."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from icatfs import control
+from icatfs.cli.settings import absolute_mountpoint
+from icatfs.errors import MountError
+
+
+@click.command()
+@click.argument("mountpoint", type=click.Path(path_type=Path), required=False)
+@click.option("--json", "as_json", is_flag=True, help="The whole status as JSON.")
+def command(mountpoint: Path | None, as_json: bool) -> None:
+    """Show the mount at MOUNTPOINT, or all mounts of this user."""
+    if mountpoint is not None:
+        mounts = [_one(mountpoint)]
+    else:
+        mounts = [status for path in control.sockets() if (status := _alive(path)) is not None]
+    if as_json:
+        click.echo(json.dumps(mounts[0] if mountpoint is not None else mounts, indent=2))
+        return
+    if not mounts:
+        click.echo("no mounts")
+    for status in mounts:
+        click.echo(_text(status))
+
+
+def _one(mountpoint: Path) -> dict[str, Any]:
+    path = control.socket_path(absolute_mountpoint(mountpoint))
+    if not path.exists():
+        raise MountError(f"no mount of yours is served at {mountpoint}")
+    status: dict[str, Any] = control.ask(path, "status")
+    return status
+
+
+def _alive(path: Path) -> dict[str, Any] | None:
+    try:
+        status: dict[str, Any] = control.ask(path, "status", timeout_s=2.0)
+    except MountError:
+        return None
+    return status
+
+
+def _text(status: Mapping[str, Any]) -> str:
+    content = status["content"]
+    requests = status["transport"]
+    lines = [
+        f"{status['mountpoint']}  {status['url']} as {status['user']}, mode {status['mode']}",
+        f"  cache     {_size(content['used_bytes'])} of {_size(content['max_bytes'])} "
+        f"in {content['files']} files",
+        f"  requests  {requests['requests']}, {_size(requests['bytes_in'])} in, "
+        f"{_size(requests['bytes_out'])} out",
+        f"  waiting   {len(status['recall']['units'])} units being restored",
+        f"  unsent    {len(status['pending'])} files",
+    ]
+    return "\n".join(lines)
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TiB"
