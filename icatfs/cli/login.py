@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import click
 
-from icatfs.config import Config
 from icatfs.errors import ConfigError
-from icatfs.icat.client import Authenticator, Properties
 from icatfs.icat.session import Credentials
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from icatfs.config import Config
+    from icatfs.icat.client import Authenticator, Properties
 
 
 def choose(

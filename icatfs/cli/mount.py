@@ -7,8 +7,8 @@ import select
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import msgspec
@@ -17,9 +17,13 @@ import trio
 from icatfs import daemon
 from icatfs.cli import login, settings
 from icatfs.cli.serve import Launch, Report, encode_launch, log_to_terminal
-from icatfs.config import Config
 from icatfs.errors import MountError
 from icatfs.fuse import mountpoint as mountpoints
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from icatfs.config import Config
 
 _START_S = 120.0
 
@@ -44,13 +48,17 @@ written icatfs_<setting>, for example icatfs_cache_size = 50G.
 @click.option("-s", "--section", help="Section of icat.cfg.")
 @click.option("--cache-dir", type=click.Path(), help="Where what was read is kept.")
 @click.option("--cache-size", help="How much is kept, e.g. 50G.  [20G or a tenth of the disk]")
-@click.option("--recall-wait", metavar="S", help="Seconds a read waits for the archive.  [no limit]")
+@click.option(
+    "--recall-wait", metavar="S", help="Seconds a read waits for the archive.  [no limit]"
+)
 @click.option("--dataset-type", help="Type of datasets made by mkdir.  [other]")
 @click.option("--ca-file", type=click.Path(), help="Certificates of the facility's own authority.")
 @click.option("--insecure", is_flag=True, help="Accept any certificate. Anybody may then listen.")
 @click.option("--log-file", type=click.Path(), help="Where the daemon logs.")
 @click.option("-v", "--verbose", is_flag=True, help="Log more.")
-@click.option("-o", "options", multiple=True, metavar="OPT,...", help="Mount options: ro, allow_other, ...")
+@click.option(
+    "-o", "options", multiple=True, metavar="OPT,...", help="Mount options: ro, allow_other, ..."
+)
 def command(
     url: str,
     mountpoint: Path,
@@ -163,4 +171,3 @@ def _announce(remarks: Sequence[str]) -> None:
 
 def _private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
-

@@ -124,9 +124,7 @@ def _first(flag: str | None, variable: str, option: str | None) -> str | None:
     return next((text for text in (flag, os.environ.get(variable), option) if text), None)
 
 
-def _password(
-    flags: Flags, settings: Mapping[str, str], section: Mapping[str, str]
-) -> str | None:
+def _password(flags: Flags, settings: Mapping[str, str], section: Mapping[str, str]) -> str | None:
     """A password given in a file or by systemd, else that of icat.cfg for the user named there."""
     file = flags.password_file or settings.get("password_file")
     if file:

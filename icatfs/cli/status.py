@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from icatfs import control
 from icatfs.cli.settings import absolute_mountpoint
 from icatfs.errors import MountError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 @click.command()
@@ -53,10 +55,14 @@ def _text(status: Mapping[str, Any]) -> str:
     requests = status["transport"]
     lines = [
         f"{status['mountpoint']}  {status['url']} as {status['user']}, mode {status['mode']}",
-        f"  cache     {_size(content['used_bytes'])} of {_size(content['max_bytes'])} "
-        f"in {content['files']} files",
-        f"  requests  {requests['requests']}, {_size(requests['bytes_in'])} in, "
-        f"{_size(requests['bytes_out'])} out",
+        (
+            f"  cache     {_size(content['used_bytes'])} of {_size(content['max_bytes'])} "
+            f"in {content['files']} files"
+        ),
+        (
+            f"  requests  {requests['requests']}, {_size(requests['bytes_in'])} in, "
+            f"{_size(requests['bytes_out'])} out"
+        ),
         f"  waiting   {len(status['recall']['units'])} units being restored",
         f"  unsent    {len(status['pending'])} files",
     ]

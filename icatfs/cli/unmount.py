@@ -18,8 +18,15 @@ _END_S = 60.0
 
 @click.command()
 @click.argument("mountpoint", type=click.Path(path_type=Path))
-@click.option("--wait", "wait_s", type=float, default=300.0, show_default=True, metavar="S",
-              help="How long to wait for files that are not sent yet.")
+@click.option(
+    "--wait",
+    "wait_s",
+    type=float,
+    default=300.0,
+    show_default=True,
+    metavar="S",
+    help="How long to wait for files that are not sent yet.",
+)
 @click.option("--lazy", is_flag=True, help="Take it out of the tree although programs use it.")
 def command(mountpoint: Path, wait_s: float, lazy: bool) -> None:
     """Unmount MOUNTPOINT after what was written has been sent.

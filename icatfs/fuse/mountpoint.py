@@ -121,7 +121,9 @@ def _check_fuse() -> None:
 
 def _refusal(point: Path, error: OSError) -> MountError:
     if error.errno == errno.ENOENT:
-        return MountPointMissing(f"the mount point {point} does not exist; remedy: mkdir -p {point}")
+        return MountPointMissing(
+            f"the mount point {point} does not exist; remedy: mkdir -p {point}"
+        )
     if error.errno == errno.ENOTDIR:
         return MountPointMissing(f"the mount point {point} is not a folder")
     if error.errno in (errno.EACCES, errno.EPERM):

@@ -1,0 +1,1 @@
+"""New files on their way out: a durable journal, the staged bytes, the uploader."""
