@@ -1,0 +1,1 @@
+"""File-system semantics: inodes, handles, attributes, reading and writing; no FUSE in sight."""

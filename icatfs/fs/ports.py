@@ -1,0 +1,194 @@
+"""What the file system needs from its neighbours, and who asks it: the seams of this package.
+
+Each protocol is the part of a service that ``fs`` uses, so that a test can stand in for any of
+them. The services themselves: `icatfs.catalogue.tree.Catalogue`, `icatfs.content.store.ContentStore`,
+`icatfs.content.transfer.Transfer`, `icatfs.recall.coordinator.RecallCoordinator`,
+`icatfs.fs.writing.Writing`; ``icatfs.fuse`` supplies `CallerProbe` and `Notifier`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from icatfs.catalogue.node import Node, NodeKey
+    from icatfs.values import ContentVersion, DatafileId, DatasetId, OnlineStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who sent a request. ``pid`` is the kernel's word for the *thread*; 0 is one of another
+    PID namespace."""
+
+    pid: int
+    uid: int
+    gid: int
+
+
+class CallerProbe(Protocol):
+    """Looks at other processes; every answer may be out of date as soon as it is given."""
+
+    def process_of(self, pid: int) -> int:
+        """The process that a thread belongs to; 0 where there is nothing to look at."""
+        ...
+
+    def must_stop(self, process: int) -> bool:
+        """Whether the process has a pending signal that it neither blocks nor ignores."""
+        ...
+
+    def holds(self, process: int, ino: int) -> bool | None:
+        """Whether a descriptor of the process is still open on this inode of the mount.
+
+        False also when the process is gone; None when it cannot be looked into.
+        """
+        ...
+
+
+class Notifier(Protocol):
+    """Tells the kernel what is no longer true; returns at once, the kernel hears of it soon."""
+
+    def invalidate_inode(self, ino: int) -> None:
+        """Forget cached attributes and pages of one inode."""
+        ...
+
+    def invalidate_entry(self, folder: int, name: str) -> None:
+        """Forget one name of a folder, be it known or known not to exist."""
+        ...
+
+
+class Listing(Protocol):
+    """An immutable snapshot of one folder."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int, /) -> Node: ...
+    def find(self, name: str) -> Node | None:
+        """The entry of this name."""
+        ...
+
+
+class Facts(Protocol):
+    """What ICAT knows of a datafile beyond its row in a listing."""
+
+    @property
+    def doi(self) -> str | None: ...
+    @property
+    def description(self) -> str | None: ...
+
+
+class Catalogue(Protocol):
+    """The facility as a tree of names."""
+
+    @property
+    def root(self) -> Node: ...
+    async def listing(self, folder: Node) -> Listing: ...
+    async def lookup(self, folder: Node, name: str) -> Node:
+        """Raises `NotFound`."""
+        ...
+
+    async def node(self, key: NodeKey) -> Node:
+        """The current facts of a known key; raises `NotFound` when it has gone."""
+        ...
+
+    def invalidate(self, key: NodeKey) -> None: ...
+    async def datafile_facts(self, id: DatafileId) -> Facts | None: ...
+
+
+class CacheFile(Protocol):
+    """The local bytes of one content version; offsets and sizes in bytes, ranges half-open."""
+
+    @property
+    def version(self) -> ContentVersion: ...
+    @property
+    def size(self) -> int | None:
+        """None until the end of a file of unknown size has been seen."""
+        ...
+
+    def missing(self, start: int, stop: int) -> tuple[int, int] | None: ...
+    def pread(self, offset: int, size: int) -> bytes: ...
+    def close(self) -> None: ...
+
+
+_Opened = TypeVar("_Opened", bound=CacheFile, covariant=True)
+_Filled = TypeVar("_Filled", bound=CacheFile, contravariant=True)
+
+
+class Store(Protocol[_Opened]):
+    """The cache on the local disk."""
+
+    def open(self, version: ContentVersion) -> _Opened: ...
+
+
+class Transfer(Protocol[_Filled]):
+    """Brings bytes from the facility into cache files."""
+
+    async def ensure(self, file: _Filled, start: int, stop: int) -> None: ...
+
+
+class Recall(Protocol):
+    """Brings data back from the archive."""
+
+    async def wait_online(
+        self, dataset: DatasetId, datafile: DatafileId, *, patience_s: float | None
+    ) -> None: ...
+    async def status_of(self, dataset: DatasetId, datafile: DatafileId) -> OnlineStatus: ...
+
+
+class Draft(Protocol):
+    """A file made through this mount: local until it is published, and editable."""
+
+    @property
+    def key(self) -> NodeKey: ...
+    @property
+    def node(self) -> Node:
+        """Current facts; the catalogue's node from publication on."""
+        ...
+
+    def write(self, offset: int, data: bytes) -> int: ...
+    def read(self, offset: int, size: int) -> bytes: ...
+    def truncate(self, size: int) -> None: ...
+    def set_mtime(self, mtime_ns: int) -> None: ...
+    async def flush(self, still_open: bool) -> None:
+        """Publish, unless the opener still has a descriptor; raises what went wrong."""
+        ...
+
+    async def release(self) -> None:
+        """The last descriptor of one open is gone: publish in the background what is left."""
+        ...
+
+
+class Writing(Protocol):
+    """What this mount adds to the catalogue."""
+
+    def entries(self, folder: Node) -> Sequence[Node]:
+        """Local entries of a folder that the catalogue does not have (yet)."""
+        ...
+
+    def find(self, folder: Node, name: str) -> Node | None: ...
+    def draft(self, key: NodeKey) -> Draft | None:
+        """The draft behind the key of a local entry, also after its publication."""
+        ...
+
+    def is_own(self, node: Node) -> bool:
+        """Whether this mount may change the entry: it made it, or everything may be changed."""
+        ...
+
+    def may_add(self, folder: Node) -> bool:
+        """Whether entries can be made in this folder."""
+        ...
+
+    async def create(self, folder: Node, name: str, caller: Caller) -> Draft: ...
+    async def edit(self, node: Node, caller: Caller) -> Draft:
+        """The draft to write an existing file with; raises `NotPermitted`."""
+        ...
+
+    async def mkdir(self, folder: Node, name: str) -> Node: ...
+    async def unlink(self, folder: Node, node: Node) -> None: ...
+    async def rmdir(self, folder: Node, node: Node) -> None: ...
+    async def rename(
+        self, folder: Node, node: Node, new_folder: Node, new_name: str, *, replace: bool
+    ) -> Node:
+        """The entry under its new name; without ``replace`` raises `Exists`."""
+        ...
