@@ -1,0 +1,50 @@
+"""Names that programs give to new entries, as names that the catalogue can hold."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from icatfs.catalogue import naming
+from icatfs.errors import BadName, NameTooLong
+
+if TYPE_CHECKING:
+    from icatfs.catalogue.node import Node
+
+_LIMIT = 255
+"""Characters of a name in ICAT; for a Datafile, of the whole path inside its dataset."""
+
+
+def dataset_name(component: str) -> str:
+    """The Dataset name that is shown as this component; raises BadName, NameTooLong."""
+    return _checked(_entity_name(component))
+
+
+def datafile_name(folder: Node, component: str) -> str:
+    """The Datafile name that is shown as this component of this folder.
+
+    Raises BadName for a name that would be shown differently, NameTooLong past ICAT's limit.
+    """
+    inside = folder.path_in_dataset
+    components = [*(inside.split("/") if inside else []), component]
+    return _checked("/".join(_entity_name(one) for one in components))
+
+
+def _checked(name: str) -> str:
+    if len(name) > _LIMIT:
+        raise NameTooLong(
+            f"{name}: the name, with the folders inside the dataset, may have {_LIMIT} characters"
+        )
+    return name
+
+
+def _entity_name(component: str) -> str:
+    parsed = naming.entity_name(component)
+    name = parsed.name
+    if parsed.entity_id is not None or "/" in name or naming.shown(name) != component:
+        raise BadName(
+            f"{component!r} cannot be catalogued under this name: '%' followed by two hexadecimal "
+            "digits or by '~' has a meaning of its own there"
+        )
+    if any(ord(character) > 0xFFFF or 0xD800 <= ord(character) < 0xE000 for character in name):
+        raise BadName(f"{component!r} has characters that catalogues cannot hold (emoji, for one)")
+    return name

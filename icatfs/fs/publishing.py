@@ -1,0 +1,172 @@
+"""From draft to catalogue entry: seal, upload, compare, show."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import trio
+
+from icatfs.catalogue.node import Node, NodeKey
+from icatfs.catalogue.tree import Catalogue
+from icatfs.content.store import ContentStore
+from icatfs.errors import IcatfsError, NotSupported
+from icatfs.icat.client import IcatClient
+from icatfs.icat.session import SessionKeeper
+from icatfs.ids.client import IdsClient
+from icatfs.staging.area import StagingArea
+from icatfs.staging.formats import choose_format
+from icatfs.staging.uploader import Target, Uploader
+from icatfs.values import DatafileId, DatasetId, FacilityId, Kind
+
+if TYPE_CHECKING:
+    from icatfs.fs.drafts import Draft, Overlay
+    from icatfs.icat.records import Format, Named
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class WritingServices:
+    """What the write path works with."""
+
+    icat: IcatClient
+    ids: IdsClient
+    keeper: SessionKeeper
+    catalogue: Catalogue
+    area: StagingArea
+    uploader: Uploader
+    store: ContentStore
+
+
+class Publishing:
+    """Publishes the drafts of one mount.
+
+    Invariants: ``own_files`` are the datafiles that this mount made and that are still there;
+    ``under_way`` counts the publications in the background.
+    """
+
+    def __init__(
+        self,
+        services: WritingServices,
+        types: Types,
+        overlay: Overlay,
+        own_files: set[DatafileId],
+        nursery: trio.Nursery,
+    ) -> None:
+        # given
+        self._services = services
+        self._types = types
+        self._overlay = overlay
+        self._own_files = own_files
+        self._nursery = nursery
+        # mutable
+        self.under_way = 0
+
+    async def publish(self, draft: Draft) -> None:
+        """Bring a draft to the facility, now; called with its lock held.
+
+        On return the facility has the bytes, compared, the catalogue shows them, and the cache
+        holds them. Raises what the upload raises; the draft is then marked as failed.
+        """
+        if not draft.dirty or draft.removed:
+            return
+        services = self._services
+        draft.failed = True  # until proved otherwise: release must not repeat what close reported
+        folder = draft.node.parent
+        assert folder is not None
+        dataset = await services.catalogue.node(NodeKey(Kind.DATASET, dataset_of(draft.node)))
+        data_format = await self._types.format_for(dataset, draft.name)
+        sealed = await draft.staged.seal()
+        target = Target(
+            dataset=dataset_of(draft.node),
+            name=draft.name,
+            format=data_format.id,
+            shown=f"{dataset.name}/{draft.name}",
+            mtime_ns=draft.mtime_ns,
+        )
+        row = await services.uploader.upload(draft.staged, sealed, target)
+        self._overlay.drop_draft(folder, draft)
+        node = services.catalogue.adopt(dataset, row)
+        self._own_files.add(row.id)
+        services.store.adopt(node.version, draft.staged.path)
+        draft.become(node)
+
+    def publish_later(self, draft: Draft) -> None:
+        """Bring a draft that nobody has open to the facility in the background."""
+        self.under_way += 1
+        self._nursery.start_soon(self._publish_later, draft)
+
+    def give_up(self, draft: Draft) -> None:
+        """Stop showing a draft that could not be stored; its bytes stay in the staging folder."""
+        assert draft.node.parent is not None
+        self._overlay.drop_draft(draft.node.parent, draft)
+        draft.staged.close(keep=True)
+
+    async def drain(self) -> None:
+        """Return when no publication is under way in the background any more."""
+        while self.under_way:
+            await trio.sleep(0.02)
+
+    async def _publish_later(self, draft: Draft) -> None:
+        try:
+            async with draft.lock:
+                await self.publish(draft)
+            draft.staged.close(keep=False)
+        except IcatfsError as error:
+            log.error("%s could not be stored after it was closed: %s", draft.name, error)
+            self.give_up(draft)
+        finally:
+            self.under_way -= 1
+
+
+class Types:
+    """Dataset types and datafile formats of the facilities, asked for once each."""
+
+    def __init__(self, services: WritingServices, dataset_type: str | None) -> None:
+        # given
+        self._services = services
+        self._dataset_type = dataset_type
+        # mutable
+        self._formats: dict[FacilityId, list[Format]] = {}
+        self._types: dict[FacilityId, list[Named]] = {}
+
+    async def format_for(self, node: Node, name: str) -> Format:
+        """The format of a new file in the dataset of this node."""
+        facility = await self._facility(node)
+        if facility not in self._formats:
+            services = self._services
+            self._formats[facility] = await services.keeper.run(
+                services.icat.datafile_formats, facility
+            )
+        return choose_format(name, self._formats[facility])
+
+    async def dataset_type(self, node: Node) -> Named:
+        """The type of a new dataset in this visit: the one asked for, else ``other``, else any."""
+        facility = await self._facility(node)
+        if facility not in self._types:
+            services = self._services
+            self._types[facility] = await services.keeper.run(services.icat.dataset_types, facility)
+        by_name = {one.name: one for one in self._types[facility]}
+        if self._dataset_type is not None and self._dataset_type not in by_name:
+            known = ", ".join(sorted(by_name)) or "none"
+            raise NotSupported(
+                f"the facility has no dataset type {self._dataset_type!r}; it has: {known}"
+            )
+        if not by_name:
+            raise NotSupported("the facility's catalogue has no DatasetType: ask its administrator")
+        return by_name.get(self._dataset_type or "other", self._types[facility][0])
+
+    async def _facility(self, node: Node) -> FacilityId:
+        while node.key.kind not in (Kind.FACILITY, Kind.INVESTIGATION):
+            assert node.parent is not None
+            node = await self._services.catalogue.node(node.parent)
+        return FacilityId(node.key.id)
+
+
+def dataset_of(node: Node) -> DatasetId:
+    """The dataset that an entry is in."""
+    dataset = node.dataset_id
+    assert dataset is not None, "only entries of datasets are written"
+    return dataset
