@@ -1,0 +1,1 @@
+"""The catalogue service: facts about investigations, datasets and datafiles, from ICAT."""

@@ -1,0 +1,380 @@
+"""Requests, streams and uploads over HTTP.
+
+Two httpx clients inside: short calls share connections that are kept alive; transfers have a
+connection each and leave it to nobody, because after a raw getData surplus bytes may follow, which
+would be taken for the next answer (ids.server 2.1.1).
+
+The pool of httpx leaks a place for each cancelled request (encode/httpcore#1093). So its limits are
+off, and ``admission`` admits requests instead; a slot is released synchronously.
+
+Session ids and passwords travel in URLs and forms: no URL is logged or put into an error, only the
+host; the loggers of httpx and httpcore, which would log URLs, are kept to warnings.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import httpcore
+import httpx
+import trio
+
+from icatfs import __version__
+from icatfs.errors import FacilityTimeout, FacilityUnreachable, IcatfsError
+from icatfs.transport.admission import Admission, AdmissionStatus, Lane, Limits, Slot
+from icatfs.transport.faults import explained
+from icatfs.transport.patience import OVERLOADED_S, Attempt, Fault, Patience
+from icatfs.transport.stream import LARGEST_ERROR, SILENCE_S, ByteStream
+from icatfs.transport.tls import tls_context
+from icatfs.transport.uploading import Connection, EarlyAnswer, WatchedBody
+
+if TYPE_CHECKING:
+    import random
+    import ssl
+    from collections.abc import (
+        AsyncIterable,
+        AsyncIterator,
+        Awaitable,
+        Callable,
+    )
+    from pathlib import Path
+
+
+T = TypeVar("T")
+
+FIRST_BYTE_S = 75.0
+"""An overloaded server answers 500 after 60 s."""
+_CONNECT_S = 10.0
+_SEND_S = 60.0
+_STORED_S = 120.0  # from the last byte of an upload to its answer
+_CLOSE_S = 2.0
+_KEEP_S = 15.0  # servers close an idle connection after 20 to 35 s
+_LARGEST_ANSWER = 256 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer of any status; names of headers are in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class TransportStatus:
+    """Counts since the start, bytes of bodies only, and who is under way now."""
+
+    requests: int
+    retries: int
+    faults: int
+    bytes_in: int
+    bytes_out: int
+    admission: AdmissionStatus
+
+
+class _Failed(Exception):
+    """An attempt that failed; ``error`` or else ``answer`` is what the caller gets in the end."""
+
+    def __init__(
+        self, fault: Fault, begun: float, *, error: IcatfsError | None = None, answer: object = None
+    ) -> None:
+        super().__init__(fault.value)
+        self.attempt = Attempt(fault, begun, trio.current_time())
+        self.error = error
+        self.answer = answer
+
+
+class Transport:
+    """Carries requests to a facility. Made by ``open_transport``."""
+
+    def __init__(
+        self,
+        *,
+        limits: Limits,
+        unreachable_s: float,
+        user_agent: str,
+        tls: ssl.SSLContext,
+        http: httpx.AsyncBaseTransport | None = None,
+        dice: random.Random | None = None,
+    ) -> None:
+        # given
+        self._unreachable_s = unreachable_s
+        self._dice = dice
+        # constant
+        headers = {"User-Agent": user_agent, "Accept": "*/*", "Accept-Encoding": "identity"}
+        self._shared = httpx.AsyncClient(
+            headers=headers,
+            verify=tls,
+            transport=http,
+            limits=httpx.Limits(max_connections=None, keepalive_expiry=_KEEP_S),
+        )
+        self._single = httpx.AsyncClient(
+            headers={**headers, "Connection": "close"},
+            verify=tls,
+            transport=http,
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),
+        )
+        # mutable: counts only grow
+        self._admission = Admission(limits)
+        self._requests = self._retries = self._faults = self._bytes_in = self._bytes_out = 0
+
+    async def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        lane: Lane,
+        params: Mapping[str, str] | None = None,
+        form: Mapping[str, str] | None = None,
+        idempotent: bool,
+        timeout_s: float | None = None,
+    ) -> Answer:
+        """The complete answer, whatever its status. ``timeout_s`` is for its first byte.
+
+        FacilityUnreachable or FacilityTimeout when there is none, after retries if ``idempotent``
+        (about ``unreachable_s`` when nothing answers). Cancelled, the request may have been done.
+        """
+        # What must not be repeated gets a fresh connection: one kept alive may have been closed.
+        client = self._shared if idempotent else self._single
+
+        async def attempt() -> Answer:
+            with await self._admission.acquire(lane):
+                begun = trio.current_time()
+                request = self._build(client, method, url, params, timeout_s, form=form)
+                stream = await self._head(client, request, begun)
+                answer = await _whole(stream, begun, _LARGEST_ANSWER)
+                self._judge(answer, answer, lane, begun, url)
+                return answer
+
+        return await self._persist(attempt, idempotent=idempotent)
+
+    async def open_stream(
+        self,
+        method: str,
+        url: str,
+        *,
+        lane: Lane,
+        params: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        gives_way: bool = False,
+        timeout_s: float | None = None,
+    ) -> ByteStream:
+        """A body to be read piece by piece; that of an answer with an error is there already.
+
+        The request is repeated like an idempotent one until the head of an answer is there. With
+        ``gives_way`` the stream may end early, by FacilityUnreachable, when others wait for its
+        place: the reader asks again for the rest.
+        """
+
+        async def attempt() -> ByteStream:
+            slot = await self._admission.acquire(lane, gives_way=gives_way)
+            try:
+                begun = trio.current_time()
+                request = self._build(self._single, method, url, params, timeout_s, headers=headers)
+                stream = await self._head(self._single, request, begun, slot)
+                if stream.status >= 400:
+                    answer = await _whole(stream, begun, LARGEST_ERROR)
+                    self._judge(answer, stream, lane, begun, url)
+                return stream
+            except BaseException:  # not swallowed: nobody else knows of the slot yet
+                slot.release()
+                raise
+
+        return await self._persist(attempt, idempotent=True)
+
+    async def send(
+        self,
+        url: str,
+        *,
+        params: Mapping[str, str] | None,
+        body: AsyncIterable[bytes],
+        length: int | None,
+        timeout_s: float | None = None,
+    ) -> Answer:
+        """PUT ``body``, of ``length`` bytes if known. Never repeated.
+
+        An answer that comes before the end of the body stops the upload. After FacilityUnreachable
+        or FacilityTimeout, or when cancelled, the server may have stored the bytes: look. What
+        ``body`` raises is raised.
+        """
+        framing = {"Transfer-Encoding": "chunked"}
+        if length is not None:
+            framing = {"Content-Length": str(length)}
+        headers = {"Content-Type": "application/octet-stream", **framing}
+        watch = _Watch()
+        with await self._admission.acquire(Lane.BULK):
+            begun = trio.current_time()
+            timeout_s = timeout_s or _STORED_S
+            request = self._build(self._single, "PUT", url, params, timeout_s, headers=headers)
+            request.extensions["trace"] = watch.saw
+            request.stream = _Body(
+                WatchedBody(body, watch.connection, self._sent, httpcore.ReadTimeout)
+            )
+            try:
+                stream = await self._head(self._single, request, begun)
+                answer = await _whole(stream, begun, LARGEST_ERROR)
+                self._judge(answer, answer, Lane.BULK, begun, url)
+            except EarlyAnswer as early:
+                return Answer(early.status, early.headers, early.body)
+            except _Failed as failed:
+                self._note(failed.attempt)
+                if failed.error is not None:
+                    raise failed.error from failed.__cause__
+                return failed.answer  # type: ignore[return-value]
+            return answer
+
+    def status(self) -> TransportStatus:
+        """Counts as they are now."""
+        return TransportStatus(
+            requests=self._requests,
+            retries=self._retries,
+            faults=self._faults,
+            bytes_in=self._bytes_in,
+            bytes_out=self._bytes_out,
+            admission=self._admission.status(),
+        )
+
+    async def aclose(self) -> None:
+        """Close what connections are left."""
+        await self._shared.aclose()
+        await self._single.aclose()
+
+    async def _persist(self, attempt: Callable[[], Awaitable[T]], *, idempotent: bool) -> T:
+        patience = Patience(
+            idempotent=idempotent, unreachable_s=self._unreachable_s, dice=self._dice
+        )
+        while True:
+            try:
+                return await attempt()
+            except _Failed as failed:
+                self._note(failed.attempt)
+                delay_s = patience.next_delay_s(failed.attempt)
+                if delay_s is None:
+                    if failed.error is not None:
+                        raise failed.error from failed.__cause__
+                    return cast("T", failed.answer)
+            self._retries += 1
+            await trio.sleep(delay_s)
+
+    def _build(
+        self,
+        client: httpx.AsyncClient,
+        method: str,
+        url: str,
+        params: Mapping[str, str] | None,
+        timeout_s: float | None,
+        *,
+        form: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> httpx.Request:
+        timeouts = {
+            "connect": min(_CONNECT_S, self._unreachable_s),
+            "read": timeout_s or FIRST_BYTE_S,
+            "write": _SEND_S,
+            "pool": None,
+        }
+        return client.build_request(
+            method, url, params=params, data=form, headers=headers, extensions={"timeout": timeouts}
+        )
+
+    async def _head(
+        self,
+        client: httpx.AsyncClient,
+        request: httpx.Request,
+        begun: float,
+        slot: Slot | None = None,
+    ) -> ByteStream:
+        self._requests += 1
+        try:
+            response = await client.send(request, stream=True, follow_redirects=False)
+        except httpx.TransportError as error:
+            fault, ours = explained(error, request.url.netloc.decode("ascii"))
+            raise _Failed(fault, begun, error=ours) from error
+        # httpcore looks the time-out up when it begins to read the body.
+        request.extensions["timeout"]["read"] = SILENCE_S
+        return ByteStream(response, slot, self._received)
+
+    def _judge(self, answer: Answer, outcome: object, lane: Lane, begun: float, url: str) -> None:
+        """Raise _Failed if this answer is none, or worth another attempt."""
+        is_late = trio.current_time() - begun >= OVERLOADED_S
+        if answer.status in (502, 503, 504) and not answer.body.lstrip().startswith(b"{"):
+            text = f"{httpx.URL(url).host} is out of order (a proxy answers HTTP {answer.status})."
+            raise _Failed(Fault.GATEWAY, begun, error=FacilityUnreachable(text))
+        if answer.status == 500 and (is_late or lane is Lane.CATALOGUE):
+            raise _Failed(Fault.FAILED, begun, answer=outcome)
+        self._admission.went_well()
+
+    def _note(self, attempt: Attempt) -> None:
+        self._faults += 1
+        if attempt.shows_overload:
+            self._admission.was_too_much(attempt.begun)
+
+    def _received(self, size: int) -> None:
+        self._bytes_in += size
+
+    def _sent(self, size: int) -> None:
+        self._bytes_out += size
+
+
+class _Body(httpx.AsyncByteStream):
+    def __init__(self, body: WatchedBody) -> None:
+        self._body = body
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self._body
+
+
+class _Watch:
+    """Remembers the connection of one request, by httpcore's trace extension."""
+
+    def __init__(self) -> None:
+        self._connection: Connection | None = None
+
+    async def saw(self, event: str, facts: Mapping[str, Any]) -> None:
+        if event.endswith(("connect_tcp.complete", "start_tls.complete")):
+            self._connection = facts["return_value"]
+
+    def connection(self) -> Connection | None:
+        return self._connection
+
+
+async def _whole(stream: ByteStream, begun: float, most: int) -> Answer:
+    try:
+        return Answer(stream.status, stream.headers, await stream.body(most))
+    except FacilityTimeout as error:
+        raise _Failed(Fault.SILENT, begun, error=error) from error
+    except FacilityUnreachable as error:
+        raise _Failed(Fault.BROKEN, begun, error=error) from error
+
+
+@asynccontextmanager
+async def open_transport(
+    *,
+    user_agent: str | None = None,
+    ca_file: Path | None = None,
+    insecure: bool = False,
+    limits: Limits = Limits(),  # noqa: B008 - frozen
+    unreachable_s: float = 10.0,
+    http: httpx.AsyncBaseTransport | None = None,
+) -> AsyncIterator[Transport]:
+    """A transport whose connections are closed at the end; ``http`` stands in for the network."""
+    for name in ("httpx", "httpcore"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    transport = Transport(
+        limits=limits,
+        unreachable_s=unreachable_s,
+        user_agent=user_agent or f"icatfs/{__version__} (+ICAT as a file system)",
+        tls=tls_context(ca_file, insecure=insecure),
+        http=http,
+    )
+    try:
+        yield transport
+    finally:
+        with trio.move_on_after(_CLOSE_S) as scope:
+            scope.shield = True
+            await transport.aclose()
