@@ -116,7 +116,7 @@ async def _serve(commands: Mapping[str, Command], stream: trio.SocketStream) -> 
                 line = await _line(stream)
             answer = await _answer(commands, line) if line else None
             if answer is not None:
-                await stream.send_all(json.dumps(answer).encode() + b"\n")
+                await stream.send_all(json.dumps(answer, default=str).encode() + b"\n")
 
 
 async def _line(stream: trio.SocketStream) -> bytes:

@@ -35,8 +35,7 @@ written icatfs_<setting>, for example icatfs_cache_size = 50G.
 
 
 @click.command(epilog=_EPILOG)
-@click.argument("url")
-@click.argument("mountpoint", type=click.Path(path_type=Path))
+@click.argument("places", nargs=-1, metavar="[URL] MOUNTPOINT")
 @click.option("-f", "--foreground", is_flag=True, help="Stay in the foreground, log to stderr.")
 @click.option("--mode", type=click.Choice(["ro", "add", "rw"]), help="What may change.  [add]")
 @click.option("--auth", help="How to log in: a mnemonic of the facility, e.g. db or ldap.")
@@ -52,7 +51,7 @@ written icatfs_<setting>, for example icatfs_cache_size = 50G.
     "--recall-wait", metavar="S", help="Seconds a read waits for the archive.  [no limit]"
 )
 @click.option("--dataset-type", help="Type of datasets made by mkdir.  [other]")
-@click.option("--ca-file", type=click.Path(), help="Certificates of the facility's own authority.")
+@click.option("--ca-file", type=click.Path(), help="Certificates to trust.")
 @click.option("--insecure", is_flag=True, help="Accept any certificate. Anybody may then listen.")
 @click.option("--log-file", type=click.Path(), help="Where the daemon logs.")
 @click.option("-v", "--verbose", is_flag=True, help="Log more.")
@@ -60,8 +59,7 @@ written icatfs_<setting>, for example icatfs_cache_size = 50G.
     "-o", "options", multiple=True, metavar="OPT,...", help="Mount options: ro, allow_other, ..."
 )
 def command(
-    url: str,
-    mountpoint: Path,
+    places: tuple[str, ...],
     foreground: bool,
     auth: str | None,
     user: str | None,
@@ -77,11 +75,13 @@ def command(
 ) -> None:
     """Mount the facility at URL as a drive at MOUNTPOINT.
 
-    Returns when the mount is ready. Take it down with: icatfs unmount MOUNTPOINT
+    Without URL the one of the section in icat.cfg is used. Returns when the mount is ready. Take it down with: icatfs unmount MOUNTPOINT
     """
+    if len(places) not in (1, 2):
+        raise click.UsageError("name the facility's URL (or a --section) and the mount point")
     flags = settings.Flags(
-        source=url,
-        mountpoint=mountpoint,
+        source=places[0] if len(places) == 2 else "",
+        mountpoint=Path(places[-1]),
         ids=ids,
         config=config,
         section=section,

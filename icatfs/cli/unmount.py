@@ -31,38 +31,41 @@ _END_S = 60.0
 def command(mountpoint: Path, wait_s: float, lazy: bool) -> None:
     """Unmount MOUNTPOINT after what was written has been sent.
 
-    Files that cannot be sent in time stay in the staging folder, are named, and make the command
-    fail; the mount is then left as it is.
+    Files that could not be sent stay in the staging folder; they are named, and the exit code is
+    not 0.
     """
     point = absolute_mountpoint(mountpoint)
     if mountpoints.mounted_at(point) is None:
         raise MountError(f"nothing is mounted at {mountpoint}")
     path = control.socket_path(point)
-    if path.exists() and not lazy:
-        _wait_until_sent(path, wait_s)
+    kept = _wait_until_sent(path, wait_s) if path.exists() else []
     if lazy:
         mountpoints.detach(point)
     else:
         mountpoints.unmount(point)
     _wait_for_end(path)
+    if kept:
+        raise Unsent(
+            f"unmounted, but {len(kept)} files are not at the facility; their bytes are safe:\n"
+            + "\n".join(kept)
+        )
 
 
-def _wait_until_sent(path: Path, wait_s: float) -> None:
-    """Poll the mount until nothing is unsent; `Unsent` names what is left after the time."""
+def _wait_until_sent(path: Path, wait_s: float) -> list[str]:
+    """Wait while files are being sent; returns a line for each that is not sent then."""
     deadline = time.monotonic() + wait_s
     while True:
         try:
             pending = control.ask(path, "pending")
         except MountError:
-            return  # a dead daemon: its journal keeps what is unsent
-        if not pending:
-            return
-        if time.monotonic() >= deadline:
-            names = "\n".join(f"  {one['name']}: {one['reason'] or 'waiting'}" for one in pending)
-            raise Unsent(
-                f"{len(pending)} files are not sent yet, their bytes are safe in the staging "
-                f"folder:\n{names}\nTry again later, or --lazy to unmount all the same."
-            )
+            return []  # a dead daemon: its journal keeps what is unsent
+        if not pending["under_way"] or time.monotonic() >= deadline:
+            folder = Path(pending["folder"])
+            return [
+                f"  {one['shown']}: {one['reason'] or 'not closed yet'} "
+                f"({folder / '{:08d}.data'.format(one['id'])})"
+                for one in pending["files"]
+            ]
         time.sleep(_POLL_S)
 
 

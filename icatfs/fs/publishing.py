@@ -104,11 +104,6 @@ class Publishing:
         self._overlay.drop_draft(draft.node.parent, draft)
         draft.staged.close(keep=True)
 
-    async def drain(self) -> None:
-        """Return when no publication is under way in the background any more."""
-        while self.under_way:
-            await trio.sleep(0.02)
-
     async def _publish_later(self, draft: Draft) -> None:
         try:
             async with draft.lock:

@@ -358,9 +358,7 @@ async def open_writing(
     async with trio.open_nursery() as nursery:
         writing = Writing(services, options, nursery)
         yield writing
-        with trio.move_on_after(options.drain_s):
-            await writing.publishing.drain()
-        nursery.cancel_scope.cancel()
+        nursery.cancel_scope.deadline = trio.current_time() + options.drain_s
 
 
 def _local_folder(parent: Node, name: str) -> Node:

@@ -50,7 +50,7 @@ _RETRY_S = (0.2, 0.5, 1.0, 2.0, 5.0)
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where a file goes. ``shown`` is its path in the mount, for messages; ``mtime_ns`` its time."""
+    """Where a file goes, its time, and its path in the mount (``shown``) for messages."""
 
     dataset: DatasetId
     name: str
@@ -143,7 +143,7 @@ class Uploader:
         row = await self._keeper.run(self._icat.datafile, stored.id)
         if row is None:
             raise ProtocolError(
-                f"{target.shown} was accepted by the data service but the catalogue does not show it"
+                f"{target.shown} was accepted by the data service, but ICAT does not show it"
             )
         return row
 

@@ -1,0 +1,313 @@
+"""The composition root: builds every service of one mount, opens and closes them in order.
+
+``run`` nests the services as their dependencies demand, so that the closing order is right by
+construction: transport > session > catalogue > content > recall > staging > file system > control
+> kernel. The kernel's side goes first (no new work), then uploads drain, then streams stop and
+the index is written, then the session is logged out, then connections close.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from icatfs.catalogue.tree import Catalogue, Ttl, open_catalogue
+from icatfs.config import Config
+from icatfs.content.store import ContentStore, open_store
+from icatfs.content.transfer import Transfer, open_transfer
+from icatfs.control import Command, open_control
+from icatfs.errors import ConfigError, NotAFacility, NotFound, ProtocolError
+from icatfs.fs.filesystem import FileSystem, FsOptions, open_filesystem
+from icatfs.fs.publishing import WritingServices
+from icatfs.fs.writing import Writing, WritingOptions, open_writing
+from icatfs.fuse.callers import ProcCallers
+from icatfs.fuse.kernel import KernelNotifier, serve
+from icatfs.icat.client import IcatClient
+from icatfs.icat.session import Credentials, SessionKeeper, open_session
+from icatfs.icat.urls import icat_url, ids_url, ids_url_guess
+from icatfs.ids.client import IdsClient
+from icatfs.ids.source import DataSource
+from icatfs.notify import notify
+from icatfs.recall.coordinator import RecallCoordinator, open_recall
+from icatfs.staging.area import StagingArea, open_staging
+from icatfs.staging.uploader import Uploader
+from icatfs.transport import Limits, Transport, open_transport
+from icatfs.values import WriteMode
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from icatfs.catalogue.node import Node
+    from icatfs.icat.records import Properties
+
+log = logging.getLogger(__name__)
+
+Ready = Callable[[Sequence[str]], None]
+
+_OLDEST_ICAT = (4, 7)
+_MIN_FREE_BYTES = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """All services of one mount, open."""
+
+    config: Config
+    transport: Transport
+    icat: IcatClient
+    keeper: SessionKeeper
+    ids: IdsClient
+    catalogue: Catalogue
+    store: ContentStore
+    transfer: Transfer
+    recall: RecallCoordinator
+    area: StagingArea
+    writing: Writing
+    notifier: KernelNotifier
+    filesystem: FileSystem
+
+
+async def preflight(config: Config) -> Properties:
+    """What the facility says about itself, before anything is started.
+
+    Raises FacilityUnreachable, CertificateRejected, NotAFacility: reasons not to mount at all.
+    """
+    async with _open_transport(config) as transport:
+        icat = IcatClient(transport, icat_url(config.url))
+        try:
+            await _check_version(icat)
+            return await icat.properties()
+        except NotAFacility:
+            raise
+        except (ProtocolError, NotFound) as error:
+            raise NotAFacility(
+                f"{config.url} answers, but not like an ICAT: {error}; check the address (often "
+                "https://icat.<facility> or with :8181)"
+            ) from error
+
+
+async def run(config: Config, credentials: Credentials, on_ready: Ready) -> None:
+    """Serve one mount until it is unmounted or the process is told to stop.
+
+    ``on_ready`` is called with remarks for the user once the mount answers.
+    """
+    async with AsyncExitStack() as stack:
+        services = await _build(config, credentials, stack)
+        remarks = await _remarks(services)
+
+        def ready() -> None:
+            notify(f"READY=1\nSTATUS=mounted at {config.mountpoint}")
+            log.info("%s is mounted at %s", services.icat.url, config.mountpoint)
+            on_ready(remarks)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_stop_on_signal, nursery.cancel_scope)
+            await serve(
+                services.filesystem,
+                config.mountpoint,
+                source=config.url,
+                fuse_options=set(config.fuse_options),
+                notifier=services.notifier,
+                on_ready=ready,
+            )
+            nursery.cancel_scope.cancel()
+        notify("STOPPING=1\nSTATUS=sending what is left")
+        log.info("%s is unmounted", config.mountpoint)
+
+
+async def _build(config: Config, credentials: Credentials, stack: AsyncExitStack) -> Services:
+    """Open every service, in the order of their dependencies, on the stack."""
+    enter = stack.enter_async_context
+    transport = await enter(_open_transport(config))
+    icat = IcatClient(transport, icat_url(config.url))
+    keeper = await enter(open_session(icat, credentials))
+    ids = await _find_ids(config, transport)
+    mode = await _write_mode(config, ids)
+    ttl = Ttl(default_s=config.ttl_s, running_visit_s=config.ttl_running_s)
+    catalogue = await enter(open_catalogue(icat, keeper, ttl=ttl))
+    root = await _root(catalogue, config.path)
+    _private_folder(config.cache_dir)
+    store = await enter(
+        open_store(
+            config.cache_dir / _cache_name(icat.url, keeper.user_name),
+            max_bytes=config.cache_size,
+            min_free_bytes=_MIN_FREE_BYTES,
+        )
+    )
+    transfer = await enter(open_transfer(DataSource(ids, keeper)))
+    recall = await enter(open_recall(ids, keeper, two_level=await ids.is_two_level()))
+    area = await enter(open_staging(config.state_dir, facility=icat.url, user=keeper.user_name))
+    uploader = Uploader(icat, ids, keeper, patience_s=config.close_wait_s)
+    writing = await enter(
+        open_writing(
+            WritingServices(icat, ids, keeper, catalogue, area, uploader, store),
+            WritingOptions(mode, config.dataset_type, config.unmount_wait_s),
+        )
+    )
+    notifier = KernelNotifier()
+    filesystem = await enter(
+        open_filesystem(
+            catalogue=catalogue,
+            store=store,
+            transfer=transfer,
+            recall=recall,
+            writing=writing,
+            options=FsOptions(
+                uid=os.getuid(),
+                gid=os.getgid(),
+                mode=mode,
+                root=root,
+                recall_wait_s=config.recall_wait_s,
+                entry_timeout_s=config.ttl_s,
+                attr_timeout_s=config.ttl_s,
+            ),
+            probe=ProcCallers(config.mountpoint),
+            notifier=notifier,
+        )
+    )
+    services = Services(
+        replace(config, mode=mode),
+        transport,
+        icat,
+        keeper,
+        ids,
+        catalogue,
+        store,
+        transfer,
+        recall,
+        area,
+        writing,
+        notifier,
+        filesystem,
+    )
+    await enter(open_control(config.mountpoint, _commands(services)))
+    return services
+
+
+def _commands(services: Services) -> Mapping[str, Command]:
+    """What the control socket answers."""
+
+    async def status(_: Mapping[str, Any]) -> object:
+        return {
+            "mountpoint": str(services.config.mountpoint),
+            "url": services.icat.url,
+            "user": services.keeper.user_name,
+            "mode": services.config.mode,
+            "pid": os.getpid(),
+            "session": asdict(services.keeper.status()),
+            "transport": asdict(services.transport.status()),
+            "catalogue": asdict(services.catalogue.status()),
+            "content": asdict(services.store.status()),
+            "transfer": asdict(services.transfer.status()),
+            "recall": asdict(services.recall.status()),
+            "pending": [asdict(entry) for entry in await services.writing.pending()],
+        }
+
+    async def pending(_: Mapping[str, Any]) -> object:
+        return {
+            "under_way": services.writing.publishing.under_way,
+            "files": [asdict(entry) for entry in await services.writing.pending()],
+            "folder": str(services.area.folder),
+        }
+
+    async def refresh(_: Mapping[str, Any]) -> object:
+        services.filesystem.refresh()
+        return None
+
+    return {"status": status, "pending": pending, "refresh": refresh}
+
+
+def _open_transport(config: Config) -> AbstractAsyncContextManager[Transport]:
+    return open_transport(
+        ca_file=config.ca_file,
+        insecure=config.insecure,
+        limits=Limits(in_flight=config.max_requests, data=max(config.max_requests - 1, 1)),
+    )
+
+
+async def _check_version(icat: IcatClient) -> None:
+    text = await icat.version()
+    numbers = tuple(int(part) for part in text.split("-")[0].split(".") if part.isdecimal())
+    if numbers < _OLDEST_ICAT:
+        raise NotAFacility(f"{icat.url} is ICAT {text}; icatfs needs 4.7 or newer")
+
+
+async def _find_ids(config: Config, transport: Transport) -> IdsClient:
+    """The data service given, or the one beside ICAT; it must answer like one."""
+    given = config.ids_url
+    url = ids_url(given) if given else ids_url_guess(icat_url(config.url))
+    ids = IdsClient(transport, url)
+    try:
+        await ids.ping()
+    except (ProtocolError, NotFound) as error:
+        how = "" if given else " (guessed from ICAT's address; give the right one with --ids)"
+        raise NotAFacility(f"there is no data service (IDS) at {url}{how}: {error}") from error
+    return ids
+
+
+async def _write_mode(config: Config, ids: IdsClient) -> WriteMode:
+    if config.mode is not WriteMode.READ_ONLY and await ids.is_read_only():
+        return WriteMode.READ_ONLY
+    return config.mode
+
+
+async def _root(catalogue: Catalogue, path: str) -> Node:
+    """The folder that becomes the root of the mount."""
+    node = catalogue.root
+    for component in path.strip("/").split("/") if path.strip("/") else []:
+        try:
+            node = await catalogue.lookup(node, component)
+        except NotFound as error:
+            raise NotFound(
+                f"the facility has no {path} that you may see (no {component!r}): check its name"
+            ) from error
+    if not node.is_folder:
+        raise ConfigError(f"{path} is a file: only folders can be mounted")
+    return node
+
+
+async def _remarks(services: Services) -> list[str]:
+    """What the user should know at the start."""
+    remarks = []
+    if services.config.mode is WriteMode.READ_ONLY and await services.ids.is_read_only():
+        remarks.append("the facility's data service is read-only, and so is this mount")
+    if services.config.insecure:
+        remarks.append("certificates are not checked (--insecure): anybody may listen")
+    unsent = await services.area.pending()
+    if unsent:
+        remarks.append(
+            f"{len(unsent)} files of an earlier mount were not sent; they are in "
+            f"{services.area.folder} (icatfs status names them)"
+        )
+    return remarks
+
+
+async def _stop_on_signal(scope: trio.CancelScope) -> None:
+    """Unmount when told to stop."""
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+        async for number in signals:
+            log.info("stopping on %s", signal.Signals(number).name)
+            scope.cancel()
+            return
+
+
+def _cache_name(url: str, user: str) -> str:
+    """One folder per user and facility: nobody finds bytes that ICAT would refuse to them."""
+    return hashlib.sha256(f"{user}\n{url}".encode()).hexdigest()[:16]
+
+
+def _private_folder(path: Path) -> None:
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot use the cache folder {path}: {error.strerror}; choose one with --cache-dir"
+        ) from error
