@@ -21,9 +21,9 @@ from icatfs.errors import (
     Exists,
     IcatfsError,
     NameTooLong,
+    NotAFacility,
     NotFound,
     NotSupported,
-    ProtocolError,
     ServerError,
     SessionLost,
 )
@@ -70,7 +70,7 @@ def check(answer: Answer, wanted: Sequence[Wanted] = ()) -> bytes:
     try:
         refusal = msgspec.json.decode(answer.body, type=Refusal)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ProtocolError(_no_refusal(answer)) from error
+        raise NotAFacility(_no_refusal(answer)) from error
     raise _translate(refusal, wanted)
 
 

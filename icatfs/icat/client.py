@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 import trio
 
-from icatfs.errors import LoginFailed, ProtocolError, SessionLost
+from icatfs.errors import LoginFailed, NotAFacility, ProtocolError, SessionLost
 from icatfs.icat import query as q
 from icatfs.icat.answers import Wanted, check
 from icatfs.icat.records import (
@@ -73,7 +73,7 @@ class IcatClient:
         try:
             return str(msgspec.json.decode(body, type=dict[str, Any])["version"])
         except (msgspec.DecodeError, UnicodeDecodeError, KeyError) as error:
-            raise ProtocolError("The address does not answer like an ICAT: no version.") from error
+            raise NotAFacility("The address does not answer like an ICAT: no version.") from error
 
     async def properties(self) -> Properties:
         """Limits and authenticators; asked for once in the life of this client."""

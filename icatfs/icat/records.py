@@ -17,7 +17,7 @@ from typing import Any, ClassVar, TypeVar
 
 import msgspec
 
-from icatfs.errors import ProtocolError
+from icatfs.errors import NotAFacility, ProtocolError
 from icatfs.values import (
     DatafileFormatId,
     DatafileId,
@@ -256,7 +256,7 @@ def decode_properties(body: bytes) -> Properties:
     try:
         raw = msgspec.json.decode(body, type=_Properties)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ProtocolError("The address does not answer like an ICAT: no properties.") from error
+        raise NotAFacility("The address does not answer like an ICAT: no properties.") from error
     return Properties(
         max_entities=raw.maxEntities,
         lifetime_minutes=raw.lifetimeMinutes,

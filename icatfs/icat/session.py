@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 _LOGOUT_S = 3.0
 _SOONEST_S = 1.0
 _AFTER_FAILURE_S = 15.0
+_REFUSED_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,10 @@ class SessionKeeper:
         # mutable: the session in use, "" before the first login; it changes under the lock only
         self._session = ""
         self._login_lock = trio.Lock()
+        # mutable: logins that failed, and the last of them if none has succeeded since
+        self._failures = 0
+        self._failure: IcatfsError | None = None
+        self._failed_at = 0.0
         self._expires = 0.0
         self._logins = 0
         self._refreshes = 0
@@ -144,17 +149,40 @@ class SessionKeeper:
             await trio.sleep(_AFTER_FAILURE_S)
 
     async def _instead_of(self, lost: str) -> str:
-        """A session other than ``lost``: the one that somebody else got meanwhile, or a new one."""
+        """A session other than ``lost``: the one that somebody else got meanwhile, or a new one.
+
+        Who waited while a login failed shares its failure, and a refused password is not offered
+        again for a while: a thousand readers must not lock the account.
+        """
+        failures_before = self._failures
         async with self._login_lock:
             if self._session and self._session != lost:
                 return self._session
-            session = await self._icat.login(self._credentials.auth, self._credentials.values)
-            info = await self._icat.session_info(session)
-            self._session = session
-            self.user_name = info.user_name
-            self._logins += 1
-            self._lasts(info.remaining_minutes)
-            return session
+            if self._failure is not None and self._is_in_vain(failures_before):
+                raise type(self._failure)(str(self._failure))
+            try:
+                return await self._log_in_now()
+            except IcatfsError as error:
+                self._failures += 1
+                self._failure = error
+                self._failed_at = trio.current_time()
+                raise
+
+    def _is_in_vain(self, failures_before: int) -> bool:
+        if self._failures != failures_before:
+            return True
+        age_s = trio.current_time() - self._failed_at
+        return isinstance(self._failure, LoginFailed) and age_s < _REFUSED_S
+
+    async def _log_in_now(self) -> str:
+        session = await self._icat.login(self._credentials.auth, self._credentials.values)
+        info = await self._icat.session_info(session)
+        self._session = session
+        self._failure = None
+        self.user_name = info.user_name
+        self._logins += 1
+        self._lasts(info.remaining_minutes)
+        return session
 
     def _lasts(self, minutes: float) -> None:
         self._expires = trio.current_time() + minutes * 60

@@ -1,0 +1,1 @@
+"""The data service: bytes in and out, and where they are."""
