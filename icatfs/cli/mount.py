@@ -75,7 +75,8 @@ def command(
 ) -> None:
     """Mount the facility at URL as a drive at MOUNTPOINT.
 
-    Without URL the one of the section in icat.cfg is used. Returns when the mount is ready. Take it down with: icatfs unmount MOUNTPOINT
+    Without URL, the one of the section in icat.cfg is mounted. Returns when the mount is ready.
+    Take it down with: icatfs unmount MOUNTPOINT
     """
     if len(places) not in (1, 2):
         raise click.UsageError("name the facility's URL (or a --section) and the mount point")
