@@ -1,4 +1,4 @@
-"""``icatfs demo``: the whole job on a facility of its own, shown as shell commands with their output.
+"""``icatfs demo``: the whole job on a facility of its own, as shell commands with their output.
 
 Each step is a real command, run by the shell inside the mount, and a check of what it printed: the
 demonstration fails when one of them does not do what it shows.
@@ -32,9 +32,7 @@ _GREETINGS = {
     "greet-rbeck.txt": ("Hello Rudolph!", "cc830993"),
 }
 
-_CRC32 = (
-    """python -c 'import sys, zlib; print("%x" % zlib.crc32(open(sys.argv[1], "rb").read()))'"""
-)
+_CRC32 = 'python -c \'import sys, zlib; print("%x" % zlib.crc32(open(sys.argv[1], "rb").read()))\''
 
 
 @dataclass(frozen=True, slots=True)

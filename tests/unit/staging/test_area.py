@@ -1,0 +1,137 @@
+"""Staged files against a model: bytes, size and CRC-32 after any writes."""
+
+from __future__ import annotations
+
+import os
+import resource
+import zlib
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+
+from icatfs.errors import NoSpace
+from icatfs.staging.area import StagingArea, open_staging
+from icatfs.staging.journal import State
+from icatfs.values import DatasetId
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+WRITES = st.lists(
+    st.one_of(
+        st.tuples(st.just("write"), st.integers(0, 40), st.binary(min_size=1, max_size=20)),
+        st.tuples(st.just("truncate"), st.integers(0, 60), st.just(b"")),
+    ),
+    max_size=12,
+)
+
+
+@pytest.fixture
+async def area(tmp_path: Path) -> AsyncIterator[StagingArea]:
+    async with open_staging(tmp_path, facility="https://h/icat", user="db/nbour") as staging:
+        yield staging
+
+
+@given(operations=WRITES)
+async def test_a_sealed_file_has_the_bytes_size_and_crc_of_the_model(
+    tmp_path_factory: pytest.TempPathFactory, operations: list[tuple[str, int, bytes]]
+) -> None:
+    folder = tmp_path_factory.mktemp("staging")
+    async with open_staging(folder, facility="f", user="u") as area:
+        staged = await area.begin(DatasetId(1), "name", "name")
+        model = bytearray()
+        for operation, position, data in operations:
+            if operation == "write":
+                assert staged.pwrite(position, data) == len(data)
+                model.extend(bytes(max(0, position - len(model))))
+                model[position : position + len(data)] = data
+            else:
+                staged.truncate(position)
+                model = model[:position] + bytes(max(0, position - len(model)))
+            assert staged.size == len(model)
+        sealed = await staged.seal()
+        assert (sealed.size, sealed.crc32) == (len(model), zlib.crc32(model))
+        assert b"".join([block async for block in staged.blocks()]) == bytes(model)
+        staged.close(keep=False)
+
+
+async def test_the_body_of_an_upload_can_be_sent_again(area: StagingArea) -> None:
+    staged = await area.begin(DatasetId(1), "big", "big")
+    content = os.urandom(3 * 2**20 + 5)
+    staged.pwrite(0, content)
+    blocks = staged.blocks()
+    for _ in range(2):
+        assert b"".join([block async for block in blocks]) == content
+    staged.close(keep=False)
+
+
+async def test_a_discarded_file_leaves_nothing(area: StagingArea) -> None:
+    staged = await area.begin(DatasetId(1), "gone", "gone")
+    await staged.discard()
+    assert not staged.path.exists()
+    assert await area.pending() == []
+
+
+async def test_a_kept_file_stays_with_its_bytes_and_is_pending(area: StagingArea) -> None:
+    staged = await area.begin(DatasetId(1), "kept", "ds/kept")
+    staged.pwrite(0, b"precious")
+    await staged.seal()
+    staged.close(keep=True)
+    assert staged.path.read_bytes() == b"precious"
+    assert [(one.shown, one.state) for one in await area.pending()] == [("ds/kept", State.SEALED)]
+
+
+async def test_a_full_disk_is_no_space_and_what_was_written_stays(area: StagingArea) -> None:
+    staged = await area.begin(DatasetId(1), "big", "big")
+    staged.pwrite(0, b"a" * 1000)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+    try:
+        with pytest.raises(NoSpace, match="staging disk is full"):
+            staged.pwrite(1000, b"b" * 10_000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert staged.pread(0, 1000) == b"a" * 1000
+    assert staged.size == 4096
+    sealed = await staged.seal()
+    assert sealed.crc32 == zlib.crc32(b"a" * 1000 + b"b" * 3096)
+    staged.close(keep=False)
+
+
+async def test_only_the_user_may_read_what_is_staged(area: StagingArea) -> None:
+    staged = await area.begin(DatasetId(1), "private", "private")
+    assert staged.path.stat().st_mode & 0o777 == 0o600
+    assert area.folder.stat().st_mode & 0o777 == 0o700
+    staged.close(keep=False)
+
+
+async def test_a_second_mount_of_the_same_user_stages_elsewhere(tmp_path: Path) -> None:
+    async with (
+        open_staging(tmp_path, facility="f", user="u") as first,
+        open_staging(tmp_path, facility="f", user="u") as second,
+    ):
+        assert first.folder != second.folder
+
+
+async def test_the_next_mount_finds_what_the_last_one_left(tmp_path: Path) -> None:
+    async with open_staging(tmp_path, facility="f", user="u") as area:
+        staged = await area.begin(DatasetId(5), "left", "left")
+        staged.pwrite(0, b"x")
+        staged.close(keep=True)
+    async with open_staging(tmp_path, facility="f", user="u") as area:
+        assert [one.name for one in await area.pending()] == ["left"]
+
+
+async def test_a_cancelled_seal_leaves_a_file_that_can_be_sealed(area: StagingArea) -> None:
+    staged = await area.begin(DatasetId(1), "f", "f")
+    staged.pwrite(0, b"bytes")
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await staged.seal()
+    assert scope.cancelled_caught
+    assert (await staged.seal()).size == 5
+    staged.close(keep=False)
