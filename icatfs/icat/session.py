@@ -206,10 +206,20 @@ async def open_session(icat: IcatClient, credentials: Credentials) -> AsyncItera
             nursery.start_soon(keeper.refresh_forever)
             yield keeper
             nursery.cancel_scope.cancel()
+    except BaseExceptionGroup as group:
+        alone = _alone(group)
+        raise alone from alone.__cause__
     finally:
         with trio.move_on_after(_LOGOUT_S) as scope:
             scope.shield = True
             await keeper.log_out()
+
+
+def _alone(error: BaseException) -> BaseException:
+    """What the nursery wrapped: the refresher raises nothing, so it is the caller's."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
 
 
 async def _with_choices(icat: IcatClient, auth: str, text: str) -> str:
