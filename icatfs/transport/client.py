@@ -210,10 +210,13 @@ class Transport:
         with await self._admission.acquire(Lane.BULK):
             begun = trio.current_time()
             timeout_s = timeout_s or _STORED_S
-            request = self._build(self._single, "PUT", url, params, timeout_s, headers=headers)
-            request.extensions["trace"] = watch.saw
-            request.stream = _Body(
-                WatchedBody(body, watch.connection, self._sent, httpcore.ReadTimeout)
+            head = self._build(self._single, "PUT", url, params, timeout_s, headers=headers)
+            request = httpx.Request(
+                head.method,
+                head.url,
+                headers=head.headers,
+                stream=_Body(WatchedBody(body, watch.connection, self._sent, httpcore.ReadTimeout)),
+                extensions={**head.extensions, "trace": watch.saw},
             )
             try:
                 stream = await self._head(self._single, request, begun)

@@ -35,6 +35,7 @@ class ByteStream:
         self, response: httpx.Response, slot: Slot | None, received: Callable[[int], None]
     ) -> None:
         # given
+        self._response = response
         self._slot = slot
         self._received = received
         self._host = response.request.url.netloc.decode("ascii")
@@ -100,6 +101,7 @@ class ByteStream:
                 scope.cancel()
                 while True:
                     await anext(self._pieces)
+            await self._response.aclose()
         finally:
             self._release()
 
