@@ -27,7 +27,8 @@ LAYERS = [
     {"fs"},
     {"fuse", "control"},
     {"daemon"},
-    {"cli", "__main__"},
+    {"cli"},
+    {"__main__"},
 ]
 """From the lowest to the highest; a module may import what is below its layer."""
 
