@@ -10,7 +10,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from icatfs.facility.database import Database
-
     from icatfs.facility.holdings.rules import RuleFact
 
 FORMATS = (

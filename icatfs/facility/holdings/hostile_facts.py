@@ -64,6 +64,7 @@ ODD_NAMES = (
     "carriage\rreturn",
     "bell\x07",
     "del\x7f",
+    "nul\x00byte",
     " leading blank",
     "trailing blank ",
     "trailing dot.",

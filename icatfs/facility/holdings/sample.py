@@ -25,7 +25,6 @@ from icatfs.facility.holdings.sample_investigations import INVESTIGATIONS
 
 if TYPE_CHECKING:
     from icatfs.facility.database import Database
-
     from icatfs.facility.holdings.sample_facts import DatasetFact, FileFact, InvestigationFact
 
 

@@ -1,0 +1,139 @@
+"""The facility as a process: ready line, control side, end."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import urllib.request
+from typing import TYPE_CHECKING
+
+import pytest
+
+from icatfs.facility.testing import running_facility
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def start(folder: Path, *options: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "icatfs.facility", *options],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"TMPDIR": str(folder)},
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_one_ready_line_then_nothing_is_left_after_the_signal(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    with start(tmp_path) as process:
+        assert process.stdout is not None
+        ready = json.loads(process.stdout.readline())
+        with urllib.request.urlopen(f"{ready['icat']}/version") as answer:
+            assert json.load(answer) == {"version": "6.2.1"}
+        assert any(tmp_path.iterdir())
+        process.send_signal(number)
+        out, err = process.communicate(timeout=20)
+        assert (process.returncode, out, err) == (0, "", "")
+    assert list(tmp_path.iterdir()) == []
+    assert ready["icat"] == f"{ready['url']}/icat"
+    assert ready["ids"] == f"{ready['url']}/ids"
+    assert ready["facility"] == "ESNF"
+    assert ready["users"]["db/jdoe"] == "jdoepw"
+    assert ready["users"]["simple/root"] == "rootpw"
+
+
+def test_it_ends_with_its_parent_when_told_so(tmp_path: Path) -> None:
+    with start(tmp_path, "--until-eof") as process:
+        assert process.stdout is not None
+        assert process.stdin is not None
+        process.stdout.readline()
+        process.stdin.close()
+        assert process.wait(timeout=20) == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_taken_port_is_one_sentence() -> None:
+    with running_facility() as facility:
+        port = facility.url.rpartition(":")[2]
+        ended = subprocess.run(
+            [sys.executable, "-m", "icatfs.facility", "--port", port],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert ended.returncode == 1
+    assert ended.stdout == ""
+    assert ended.stderr.strip() == f"Error: port {port} on 127.0.0.1 is taken: choose another one"
+
+
+def test_kept_data_are_there_at_the_next_start(tmp_path: Path) -> None:
+    query = "SELECT COUNT(df) FROM Datafile df"
+    with running_facility(data=tmp_path) as facility:
+        (before,) = facility.search(query)
+        session = facility.login()
+        (dataset,) = facility.search("SELECT ds.id FROM Dataset ds WHERE ds.name = 'e208946'")
+        url = (
+            f"{facility.ids}/put?sessionId={session}&name=kept&datasetId={dataset}"
+            "&datafileFormatId=1"
+        )
+        request = urllib.request.Request(url, data=b"kept bytes", method="PUT")
+        request.add_header("Content-Type", "application/octet-stream")
+        with urllib.request.urlopen(request) as answer:
+            number = json.load(answer)["id"]
+    with running_facility(data=tmp_path) as facility:
+        assert facility.search(query) == [before + 1]
+        assert facility.content(number) == b"kept bytes"
+
+
+def test_data_of_other_holdings_are_refused(tmp_path: Path) -> None:
+    with running_facility(data=tmp_path):
+        pass
+    ended = subprocess.run(
+        [sys.executable, "-m", "icatfs.facility", "--holdings", "hostile", "--data", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == 1
+    assert "sample" in ended.stderr
+
+
+def test_requests_are_counted_by_endpoint_and_the_count_begins_anew() -> None:
+    with running_facility() as facility:
+        facility.reset_counters()
+        facility.search("SELECT COUNT(df) FROM Datafile df")
+        counters = facility.counters()
+        assert counters["logins"] == 1
+        assert counters["queries"] == 1
+        assert sum(counters["requests"].values()) == 2
+        facility.reset_counters()
+        assert facility.counters()["queries"] == 0
+
+
+@pytest.mark.parametrize("unit", ["dataset", "datafile"])
+def test_data_are_put_on_tape_and_back(unit: str) -> None:
+    with running_facility("--storage", unit, "--archived") as facility:
+        (number,) = facility.search("SELECT df.id FROM Datafile df WHERE df.name = 'e208947.nxs'")
+        url = f"{facility.ids}/getStatus?datafileIds={number}"
+
+        def status() -> bytes:
+            with urllib.request.urlopen(url) as answer:
+                data: bytes = answer.read()
+                return data
+
+        assert status() == b"ARCHIVED"
+        facility.restore(datafiles=[number])
+        assert status() == b"ONLINE"
+        facility.archive(datafiles=[number])
+        assert status() == b"ARCHIVED"
+        assert facility.counters()["restores"] == 0
