@@ -1,0 +1,83 @@
+"""Real mounts, made by the command line in processes of their own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from icatfs import control
+
+if TYPE_CHECKING:
+    from icatfs.facility.testing import FacilityHandle
+
+PROGRAM = [sys.executable, "-m", "icatfs"]
+
+
+@dataclass
+class Mounts:
+    """Makes mounts below one folder, and takes down what a test left."""
+
+    folder: Path
+    made: list[Path] = field(default_factory=list)
+
+    def run(self, *arguments: object, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
+        """Run a sub-command of icatfs and return how it ended."""
+        return subprocess.run(
+            [*PROGRAM, *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
+
+    def arguments(
+        self, facility: FacilityHandle, point: Path, *options: object, user: str = "db/nbour"
+    ) -> list[object]:
+        """The arguments of ``icatfs mount`` for one user."""
+        password = self.folder / f"password-{user.replace('/', '-')}"
+        password.touch(mode=0o600)
+        password.write_text(facility.users[user] + "\n", encoding="utf-8")
+        auth, _, name = user.partition("/")
+        login = ["--auth", auth, "--user", name, "--password-file", password]
+        folders = ["--cache-dir", self.folder / "cache", "-o", f"state_dir={self.folder / 'state'}"]
+        return ["mount", facility.url, point, *login, *folders, *options]
+
+    def mount(
+        self,
+        facility: FacilityHandle,
+        *options: object,
+        name: str = "mnt",
+        user: str = "db/nbour",
+    ) -> Path:
+        """A mount of this facility; the test fails with its words if it cannot be made."""
+        point = self.folder / name
+        point.mkdir(exist_ok=True)
+        done = self.run(*self.arguments(facility, point, *options, user=user))
+        assert done.returncode == 0, done.stderr
+        self.made.append(point)
+        return point
+
+    def unmount(self, point: Path, *options: object) -> subprocess.CompletedProcess[str]:
+        """Unmount it."""
+        return self.run("unmount", point, *options)
+
+    def status(self, point: Path) -> dict[str, Any]:
+        """What the mount says of itself."""
+        status: dict[str, Any] = control.ask(control.socket_path(point), "status")
+        return status
+
+    def log(self) -> str:
+        """What all daemons of this test logged."""
+        folder = self.folder / "state" / "log"
+        return "".join(path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.log")))
+
+    def clean(self) -> None:
+        """Take down what is left."""
+        for point in self.made:
+            if os.path.ismount(point):
+                self.run("unmount", point, "--lazy")
