@@ -1,7 +1,8 @@
 """What the file system needs from its neighbours, and who asks it: the seams of this package.
 
 Each protocol is the part of a service that ``fs`` uses, so that a test can stand in for any of
-them. The services themselves: `icatfs.catalogue.tree.Catalogue`, `icatfs.content.store.ContentStore`,
+them. The services themselves: `icatfs.catalogue.tree.Catalogue`,
+`icatfs.content.store.ContentStore`,
 `icatfs.content.transfer.Transfer`, `icatfs.recall.coordinator.RecallCoordinator`,
 `icatfs.fs.writing.Writing`; ``icatfs.fuse`` supplies `CallerProbe` and `Notifier`.
 """
@@ -93,7 +94,7 @@ class Catalogue(Protocol):
         ...
 
     def invalidate(self, key: NodeKey) -> None: ...
-    async def datafile_facts(self, id: DatafileId) -> Facts | None: ...
+    async def datafile_facts(self, datafile: DatafileId, /) -> Facts | None: ...
 
 
 class CacheFile(Protocol):
@@ -140,8 +141,6 @@ class Draft(Protocol):
     """A file made through this mount: local until it is published, and editable."""
 
     @property
-    def key(self) -> NodeKey: ...
-    @property
     def node(self) -> Node:
         """Current facts; the catalogue's node from publication on."""
         ...
@@ -150,6 +149,10 @@ class Draft(Protocol):
     def read(self, offset: int, size: int) -> bytes: ...
     def truncate(self, size: int) -> None: ...
     def set_mtime(self, mtime_ns: int) -> None: ...
+    async def sync(self) -> None:
+        """Return when what was written is safe on the local disk."""
+        ...
+
     async def flush(self, still_open: bool) -> None:
         """Publish, unless the opener still has a descriptor; raises what went wrong."""
         ...
@@ -168,7 +171,7 @@ class Writing(Protocol):
 
     def find(self, folder: Node, name: str) -> Node | None: ...
     def draft(self, key: NodeKey) -> Draft | None:
-        """The draft behind the key of a local entry, also after its publication."""
+        """The draft behind the key of a local entry that is not published yet or still open."""
         ...
 
     def is_own(self, node: Node) -> bool:
@@ -179,9 +182,12 @@ class Writing(Protocol):
         """Whether entries can be made in this folder."""
         ...
 
-    async def create(self, folder: Node, name: str, caller: Caller) -> Draft: ...
+    async def create(self, folder: Node, name: str, caller: Caller) -> Draft:
+        """A new file, open once; raises `Exists`."""
+        ...
+
     async def edit(self, node: Node, caller: Caller) -> Draft:
-        """The draft to write an existing file with; raises `NotPermitted`."""
+        """The draft behind an existing file, open once more; raises `NotPermitted`."""
         ...
 
     async def mkdir(self, folder: Node, name: str) -> Node: ...
@@ -192,3 +198,5 @@ class Writing(Protocol):
     ) -> Node:
         """The entry under its new name; without ``replace`` raises `Exists`."""
         ...
+
+    async def set_mtime(self, node: Node, mtime_ns: int) -> None: ...

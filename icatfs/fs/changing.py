@@ -1,0 +1,234 @@
+"""Operations that change something, in terms of `icatfs.fs.ports.Writing`.
+
+Only the user who mounted (and root) may change anything, whoever else may read. What an operation
+changes is decided by ``Writing``; here it is tied to inodes and handles: a file keeps its number
+when it is published or renamed.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from icatfs.errors import (
+    AccessDenied,
+    BadName,
+    IcatfsError,
+    IsADirectory,
+    NotADirectory,
+    NotPermitted,
+    ReadOnly,
+    StaleHandle,
+)
+from icatfs.fs.handles import DraftHandle
+from icatfs.values import WriteMode
+
+if TYPE_CHECKING:
+    from icatfs.catalogue.node import Node
+    from icatfs.fs.attributes import Attributes
+    from icatfs.fs.entries import Entries
+    from icatfs.fs.handles import AnyHandles
+    from icatfs.fs.inodes import Inode, InodeTable
+    from icatfs.fs.ports import Caller, CallerProbe, Draft, Writing
+    from icatfs.fs.waiting import Waits
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What ``setattr`` is to change; None is left alone. Mode and owner have no effect."""
+
+    size: int | None = None
+    mtime_ns: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """An open file: its handle, and how the kernel is to cache it."""
+
+    fh: int
+    keep_cache: bool = True
+    direct_io: bool = False
+
+
+class Changing:
+    """The operations of one mount that change something."""
+
+    def __init__(
+        self,
+        *,
+        writing: Writing,
+        entries: Entries,
+        inodes: InodeTable,
+        handles: AnyHandles,
+        waits: Waits,
+        probe: CallerProbe,
+        mode: WriteMode,
+        uid: int,
+    ) -> None:
+        self._writing = writing
+        self._entries = entries
+        self._inodes = inodes
+        self._handles = handles
+        self._waits = waits
+        self._probe = probe
+        self._mode = mode
+        self._uid = uid
+
+    # Files.
+
+    async def create(self, parent: int, name: str, caller: Caller) -> tuple[Opened, Attributes]:
+        """A new, empty file, open; counted as one lookup."""
+        folder = self._entries.folder(parent)
+        with self._entries.reporting(parent), self._waits.waiting():
+            self._check(caller, name)
+            draft = await self._writing.create(folder.node, name, caller)
+        inode = self._inodes.remember(draft.node, parent)
+        return self._opened(inode, draft, caller), self._entries.show(inode)
+
+    async def open(self, inode: Inode, flags: int, caller: Caller) -> Opened:
+        """Open a file for writing, or one that is not published yet for whatever."""
+        if flags & os.O_ACCMODE != os.O_RDONLY:
+            self._check(caller)
+        draft = await self._writing.edit(inode.node, caller)
+        if flags & os.O_TRUNC:
+            draft.truncate(0)
+        return self._opened(inode, draft, caller)
+
+    def write(self, fh: int, offset: int, data: bytes) -> int:
+        """Write all of ``data``; returns how much that is."""
+        handle = self._draft_handle(fh)
+        with self._entries.reporting(handle.inode.number):
+            return handle.draft.write(offset, data)
+
+    async def flush(self, handle: DraftHandle) -> None:
+        """A descriptor was closed; the opener's last close publishes and tells how that went."""
+        number = handle.inode.number
+        with self._entries.reporting(number), self._waits.waiting(handle.process):
+            await handle.draft.flush(self._still_open(handle))
+        self._inodes.update(handle.inode, handle.draft.node)
+
+    async def fsync(self, fh: int) -> None:
+        """Return when what was written to the handle is safe on the local disk."""
+        handle = self._handles.file(fh)
+        if isinstance(handle, DraftHandle):
+            with self._entries.reporting(handle.inode.number), self._waits.waiting():
+                await handle.draft.sync()
+
+    def _opened(self, inode: Inode, draft: Draft, caller: Caller) -> Opened:
+        process = self._probe.process_of(caller.pid)
+        return Opened(self._handles.open_file(DraftHandle(inode, process, draft)))
+
+    def _still_open(self, handle: DraftHandle) -> bool:
+        """Whether the opener has more descriptors of the file; no where that cannot be seen."""
+        if not handle.process:
+            return False
+        return bool(self._probe.holds(handle.process, handle.inode.number))
+
+    def _draft_handle(self, fh: int) -> DraftHandle:
+        handle = self._handles.file(fh)
+        if not isinstance(handle, DraftHandle):
+            raise StaleHandle("the file is not open for writing")
+        return handle
+
+    # Attributes.
+
+    async def setattr(
+        self, number: int, changes: Changes, fh: int | None, caller: Caller
+    ) -> Attributes:
+        """Cut or extend a file, give it a time; mode and owner are accepted without effect."""
+        inode = self._inodes[number]
+        with self._entries.reporting(number), self._waits.waiting():
+            self._check(caller)
+            if changes.size is not None:
+                await self._resize(inode, changes.size, fh, caller)
+            await self._set_mtime(inode, changes.mtime_ns)
+            await self._entries.refresh(inode)
+        return self._entries.show(inode)
+
+    async def _set_mtime(self, inode: Inode, mtime_ns: int | None) -> None:
+        node = inode.node
+        if node.is_folder:
+            if not self._writing.may_add(node):
+                raise NotPermitted(f"{node.name} cannot be changed")
+        elif not self._writing.is_own(node):
+            raise NotPermitted(f"{node.name} was not made by this mount and is not changed")
+        elif mtime_ns is not None:
+            await self._writing.set_mtime(node, mtime_ns)
+
+    async def _resize(self, inode: Inode, size: int, fh: int | None, caller: Caller) -> None:
+        if inode.node.is_folder:
+            raise IsADirectory(f"{inode.node.name} is a folder")
+        if fh is not None:
+            self._draft_handle(fh).draft.truncate(size)
+            return
+        draft = await self._writing.edit(inode.node, caller)
+        failure: IcatfsError | None = None
+        try:
+            draft.truncate(size)
+            if not self._handles.is_open(inode.number):
+                await draft.flush(still_open=False)
+        except IcatfsError as error:
+            failure = error
+        await draft.release()
+        self._inodes.update(inode, draft.node)
+        if failure is not None:
+            raise failure
+
+    # Names.
+
+    async def mkdir(self, parent: int, name: str, caller: Caller) -> Attributes:
+        """A new folder; counted as one lookup."""
+        folder = self._entries.folder(parent)
+        with self._entries.reporting(parent), self._waits.waiting():
+            self._check(caller, name)
+            node = await self._writing.mkdir(folder.node, name)
+        return self._entries.show(self._inodes.remember(node, parent))
+
+    async def unlink(self, parent: int, name: str, caller: Caller) -> None:
+        """Remove a file."""
+        folder = self._entries.folder(parent)
+        with self._entries.reporting(parent), self._waits.waiting():
+            node = await self._doomed(folder, name, caller)
+            if node.is_folder:
+                raise IsADirectory(f"{name} is a folder")
+            await self._writing.unlink(folder.node, node)
+
+    async def rmdir(self, parent: int, name: str, caller: Caller) -> None:
+        """Remove an empty folder."""
+        folder = self._entries.folder(parent)
+        with self._entries.reporting(parent), self._waits.waiting():
+            node = await self._doomed(folder, name, caller)
+            if not node.is_folder:
+                raise NotADirectory(f"{name} is not a folder")
+            await self._writing.rmdir(folder.node, node)
+
+    async def rename(
+        self, parent: int, name: str, new_parent: int, new_name: str, replace: bool, caller: Caller
+    ) -> None:
+        """Give an entry another name or folder; it keeps its number."""
+        folder, new_folder = self._entries.folder(parent), self._entries.folder(new_parent)
+        with self._entries.reporting(parent), self._waits.waiting():
+            node = await self._doomed(folder, name, caller)
+            self._check(caller, new_name)
+            inode = self._inodes.find(node.key)
+            renamed = await self._writing.rename(
+                folder.node, node, new_folder.node, new_name, replace=replace
+            )
+        if inode is not None:
+            self._inodes.update(inode, renamed)
+            inode.parent = new_parent
+
+    async def _doomed(self, folder: Inode, name: str, caller: Caller) -> Node:
+        self._check(caller)
+        return await self._entries.find(folder, name)
+
+    def _check(self, caller: Caller, name: str = "") -> None:
+        if self._mode is WriteMode.READ_ONLY:
+            raise ReadOnly("this mount is read-only; mount with --mode add to add data")
+        if caller.uid not in (0, self._uid):
+            raise AccessDenied("only the user who mounted the facility may change anything")
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise BadName("the catalogue holds names in UTF-8 only") from None

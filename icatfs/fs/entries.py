@@ -1,0 +1,175 @@
+"""Finding entries: what the catalogue shows, with what is local to this mount laid over it."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from icatfs.errors import IcatfsError, NotADirectory, NotFound
+from icatfs.fs.inodes import ROOT
+from icatfs.values import ContentVersion, WriteMode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from icatfs.catalogue.node import Node
+    from icatfs.fs.attributes import Attributes, Portrait
+    from icatfs.fs.handles import AnyHandles
+    from icatfs.fs.inodes import Inode, InodeTable
+    from icatfs.fs.ports import Catalogue, Listing, Writing
+    from icatfs.fs.reports import Reports
+
+
+@dataclass(slots=True)
+class Content:
+    """What the kernel may have in its page cache of one inode, and a size learnt by reading."""
+
+    version: ContentVersion
+    size: int | None = None
+
+
+class Entries:
+    """The entries of one mount, by inode.
+
+    Invariant: ``contents`` holds only inodes that the kernel knows.
+    """
+
+    def __init__(
+        self,
+        *,
+        catalogue: Catalogue,
+        writing: Writing,
+        inodes: InodeTable,
+        handles: AnyHandles,
+        portrait: Portrait,
+        reports: Reports,
+        mode: WriteMode,
+    ) -> None:
+        # given
+        self._catalogue = catalogue
+        self._writing = writing
+        self._inodes = inodes
+        self._handles = handles
+        self._portrait = portrait
+        self._reports = reports
+        self._writes = mode is not WriteMode.READ_ONLY
+        # mutable
+        self.contents: dict[int, Content] = {}
+
+    def folder(self, number: int) -> Inode:
+        """The inode of a folder; raises `NotADirectory`."""
+        inode = self._inodes[number]
+        if not inode.node.is_folder:
+            raise NotADirectory(f"{inode.node.name} is not a folder")
+        return inode
+
+    async def find(self, folder: Inode, name: str) -> Node:
+        """The entry of this name; raises `NotFound`."""
+        if not _is_text(name):
+            raise NotFound("no entry has a name that is not UTF-8")
+        local = self._writing.find(folder.node, name) if self._writes else None
+        return local or await self._catalogue.lookup(folder.node, name)
+
+    async def listing(self, folder: Inode) -> Listing:
+        """What the catalogue has in a folder; nothing for a folder of this mount alone."""
+        try:
+            return await self._catalogue.listing(folder.node)
+        except NotFound:
+            if not self._is_local(folder):
+                raise
+        return _EMPTY
+
+    def local(self, folder: Inode, listing: Listing) -> Sequence[Node]:
+        """What this mount alone has in a folder beyond its listing."""
+        if not self._writes:
+            return ()
+        entries = self._writing.entries(folder.node)
+        return [node for node in entries if listing.find(node.name) is None]
+
+    async def refresh(self, inode: Inode) -> None:
+        """Bring ``inode.node`` up to date; raises `NotFound` for what has gone and is not open."""
+        try:
+            node = await self._current(inode)
+        except NotFound:
+            if not self._handles.is_open(inode.number):
+                raise
+            return
+        self._inodes.update(inode, node)
+
+    async def _current(self, inode: Inode) -> Node:
+        key = inode.node.key
+        if self._writes:
+            draft = self._writing.draft(key)
+            if draft is not None:
+                return draft.node
+            if self._is_local(inode):
+                return inode.node
+        if key.id >= 0:
+            return await self._catalogue.node(key)
+        # A draft that was published in the background: it is in the catalogue under its name.
+        return await self._catalogue.lookup(self._inodes[inode.parent].node, inode.node.name)
+
+    def _is_local(self, inode: Inode) -> bool:
+        if not self._writes or inode.number == ROOT:
+            return False
+        parent = next((one for one in self._inodes.ancestors(inode) if one is not inode), None)
+        if parent is None:
+            return False
+        found = self._writing.find(parent.node, inode.node.name)
+        return found is not None and found.key == inode.node.key
+
+    def attributes(self, number: int, node: Node) -> Attributes:
+        """What ``stat`` shows of a node under this number."""
+        content = self.contents.get(number)
+        size = content.size if content is not None and node.size == 0 else None
+        return self._portrait.of(number, node, writable=self._is_writable(node), size=size)
+
+    def show(self, inode: Inode) -> Attributes:
+        """What ``stat`` shows of an inode as last known."""
+        return self.attributes(inode.number, inode.node)
+
+    def _is_writable(self, node: Node) -> bool:
+        if not self._writes:
+            return False
+        return self._writing.may_add(node) if node.is_folder else self._writing.is_own(node)
+
+    def forget(self, number: int, count: int) -> None:
+        """The kernel takes lookups back. Never raises."""
+        if self._inodes.forget(number, count):
+            self.contents.pop(number, None)
+            self._reports.forget(number)
+
+    @contextmanager
+    def reporting(self, number: int) -> Iterator[None]:
+        """Whatever fails in this block, failed for this inode."""
+        try:
+            yield
+        except IcatfsError as error:
+            self._reports.failed(number, error)
+            raise
+
+
+class _Empty:
+    """The listing of a folder that the catalogue does not have."""
+
+    def __len__(self) -> int:
+        return 0
+
+    def __getitem__(self, index: int, /) -> Node:
+        raise IndexError(index)
+
+    def find(self, name: str) -> Node | None:
+        return None
+
+
+_EMPTY = _Empty()
+
+
+def _is_text(name: str) -> bool:
+    """Whether a name came from valid UTF-8 (others carry surrogates)."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

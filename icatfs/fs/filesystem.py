@@ -1,0 +1,364 @@
+"""FileSystem: what each file-system operation means, one short method each.
+
+The meeting point of catalogue, content, recall and writing, which do not know each other. Inode
+and handle numbers are the kernel's words, everything else is ours: nodes, our errors, seconds.
+Every operation that may wait does so inside `Waits.waiting`, so that a signal of the caller (where
+the operation can be given up without harm) and the end of the mount end it. Operations that change
+something are in `FileSystem.changes`.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+import trio
+
+from icatfs.errors import ContentChanged, Damaged, IsADirectory, NotFound, NotSupported
+from icatfs.fs.attributes import Portrait, permits, statfs
+from icatfs.fs.changing import Changing, Opened
+from icatfs.fs.entries import Content, Entries
+from icatfs.fs.handles import DraftHandle, FolderHandle, HandleTable, ReadHandle
+from icatfs.fs.inodes import InodeTable
+from icatfs.fs.ports import CacheFile
+from icatfs.fs.reading import Reader
+from icatfs.fs.reports import Reports
+from icatfs.fs.waiting import Waits
+from icatfs.fs.xattrs import Xattrs
+from icatfs.values import WriteMode
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Sequence
+
+    from icatfs.catalogue.node import Node
+    from icatfs.fs.attributes import Attributes, StatFs
+    from icatfs.fs.inodes import Inode
+    from icatfs.fs.ports import (
+        Caller,
+        CallerProbe,
+        Catalogue,
+        Notifier,
+        Recall,
+        Store,
+        Transfer,
+        Writing,
+    )
+
+F = TypeVar("F", bound=CacheFile)
+
+_DOTS = 2
+"""``.`` and ``..`` come first in every listing."""
+
+
+@dataclass(frozen=True, slots=True)
+class FsOptions:
+    """How one mount behaves; times in seconds."""
+
+    uid: int
+    gid: int
+    mode: WriteMode
+    attr_timeout_s: float = 60.0
+    """How long the kernel may rely on attributes without asking again; more than 0."""
+    entry_timeout_s: float = 60.0
+    """The same for names, those that do not exist among them."""
+    recall_wait_s: float | None = None
+    """How long a read waits for the archive; None: without limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class FsStatus:
+    """What the kernel knows and programs have open just now."""
+
+    inodes: int
+    handles: int
+    waiting: int
+
+
+class FileSystem(Generic[F]):
+    """One mount, without the kernel."""
+
+    def __init__(
+        self,
+        *,
+        catalogue: Catalogue,
+        store: Store[F],
+        transfer: Transfer[F],
+        recall: Recall,
+        writing: Writing,
+        options: FsOptions,
+        probe: CallerProbe,
+        notifier: Notifier,
+        root: Node | None = None,
+    ) -> None:
+        """``root``: the folder of the facility that is the root of the mount; None: the top."""
+        # given
+        self._catalogue = catalogue
+        self._store = store
+        self._writing = writing
+        self._options = options
+        self._probe = probe
+        self._notifier = notifier
+        # constant
+        self.waits = Waits(probe)
+        self._inodes = InodeTable(root or catalogue.root)
+        self._handles: HandleTable[F] = HandleTable()
+        self._reports = Reports(self._inodes.path)
+        self._portrait = Portrait(
+            options.uid, options.gid, options.attr_timeout_s, options.entry_timeout_s
+        )
+        self._entries = Entries(
+            catalogue=catalogue,
+            writing=writing,
+            inodes=self._inodes,
+            handles=self._handles,
+            portrait=self._portrait,
+            reports=self._reports,
+            mode=options.mode,
+        )
+        self._xattrs = Xattrs(self._inodes, catalogue, recall, self._reports)
+        self._reader = Reader(transfer, recall, self.waits, options.recall_wait_s)
+        self.changes = Changing(
+            writing=writing,
+            entries=self._entries,
+            inodes=self._inodes,
+            handles=self._handles,
+            waits=self.waits,
+            probe=probe,
+            mode=options.mode,
+            uid=options.uid,
+        )
+
+    def status(self) -> FsStatus:
+        """Numbers for ``icatfs status``."""
+        return FsStatus(len(self._inodes), len(self._handles), len(self.waits))
+
+    def shut_down(self) -> None:
+        """Wake everybody who waits, and refuse further waiting, with `ShuttingDown`."""
+        self.waits.end_all()
+
+    @property
+    def is_read_only(self) -> bool:
+        """Whether nothing at all can be changed."""
+        return self._options.mode is WriteMode.READ_ONLY
+
+    # Entries.
+
+    async def lookup(self, parent: int, name: str, caller: Caller) -> Attributes:
+        """The entry of this name, counted as one lookup; number 0 where there is none."""
+        folder = self._entries.folder(parent)
+        with self._entries.reporting(parent), self.waits.waiting(caller.pid):
+            try:
+                node = await self._entries.find(folder, name)
+            except NotFound:
+                return self._portrait.absent
+        return self._entries.show(self._inodes.remember(node, parent))
+
+    def forget(self, forgotten: Sequence[tuple[int, int]]) -> None:
+        """The kernel takes back lookups: (number, count). Never raises."""
+        for number, count in forgotten:
+            self._entries.forget(number, count)
+
+    async def getattr(self, number: int, caller: Caller) -> Attributes:
+        """What ``stat`` shows; raises `NotFound` when the entry has gone."""
+        inode = self._inodes[number]
+        with self._entries.reporting(number), self.waits.waiting(caller.pid):
+            await self._entries.refresh(inode)
+        return self._entries.show(inode)
+
+    def access(self, number: int, mask: int, caller: Caller) -> bool:
+        """Whether the mode bits let the caller do this."""
+        return permits(self._entries.show(self._inodes[number]), caller, mask)
+
+    def statfs(self) -> StatFs:
+        """The same for every caller, and asked of nobody."""
+        return statfs(writable=not self.is_read_only)
+
+    # Extended attributes.
+
+    async def getxattr(self, number: int, name: str, caller: Caller) -> str | None:
+        """The value, None where the entry has none of this name.
+
+        Raises `NotSupported` for names outside ``user.``: programs then stop asking for
+        ``security.*`` and access control lists file by file. (Were the kernel told that there are
+        no attributes at all it would ask for none of ours either.)
+        """
+        if not name.startswith("user."):
+            raise NotSupported("only attributes of the kind user.icat.* exist here")
+        inode = self._inodes[number]
+        with self._entries.reporting(number), self.waits.waiting(caller.pid):
+            return await self._xattrs.value(inode, name)
+
+    def listxattr(self, number: int) -> list[str]:
+        """The names of all attributes that are known without asking anybody."""
+        return self._xattrs.names(self._inodes[number])
+
+    # Folders.
+
+    async def opendir(self, number: int, caller: Caller) -> int:
+        """Pin what the folder has now; `readdir` shows this and nothing else."""
+        folder = self._entries.folder(number)
+        with self._entries.reporting(number), self.waits.waiting(caller.pid):
+            listing = await self._entries.listing(folder)
+        return self._handles.open_folder(
+            FolderHandle(folder, listing, self._entries.local(folder, listing))
+        )
+
+    def readdir(self, fh: int, start: int, emit: Callable[[str, Attributes, int], bool]) -> None:
+        """Emit entries from a position on, each with the position after it, until one is refused.
+
+        Each accepted entry is counted as one lookup; the kernel does not count ``.`` and ``..``.
+        """
+        handle = self._handles.folder(fh)
+        folder, attributes, inodes = handle.inode, self._entries.attributes, self._inodes
+        if start < _DOTS and not self._emit_dots(folder, start, emit):
+            return
+        position = max(start, _DOTS)
+        for node in handle.entries(position - _DOTS):
+            number = inodes.number(node.key)
+            position += 1
+            if not emit(node.name, attributes(number, node), position):
+                return
+            inodes.count(number, node, folder.number)
+
+    def _emit_dots(
+        self, folder: Inode, start: int, emit: Callable[[str, Attributes, int], bool]
+    ) -> bool:
+        parent = next((one for one in self._inodes.ancestors(folder) if one is not folder), folder)
+        dots = (".", folder), ("..", parent)
+        return all(
+            emit(name, self._entries.show(inode), position)
+            for position, (name, inode) in enumerate(dots, 1)
+            if position > start
+        )
+
+    def releasedir(self, fh: int) -> None:
+        """Let go of a pinned listing."""
+        self._handles.release_folder(fh)
+
+    # Files.
+
+    async def open(self, number: int, flags: int, caller: Caller) -> Opened:
+        """Open a file; never waits for data."""
+        inode = self._inodes[number]
+        if inode.node.is_folder:
+            raise IsADirectory(f"{inode.node.name} is a folder")
+        with self._entries.reporting(number), self.waits.waiting(caller.pid):
+            if flags & os.O_ACCMODE != os.O_RDONLY:
+                return await self.changes.open(inode, flags, caller)
+            if inode.node.key.id < 0:
+                await self._entries.refresh(inode)
+            if inode.node.key.id < 0:
+                return await self.changes.open(inode, flags, caller)
+        return self._open_cached(inode, self._probe.process_of(caller.pid))
+
+    def _open_cached(self, inode: Inode, process: int) -> Opened:
+        version = inode.node.version
+        keep = self._keep_cache(inode)
+        file = self._store.open(version)
+        content = self._entries.contents.setdefault(inode.number, Content(version))
+        if content.version != version:
+            content.version, content.size = version, None
+        if version.size is None:
+            content.size = file.size
+        fh = self._handles.open_file(ReadHandle(inode, process, inode.node, file))
+        # The kernel asks for nothing beyond the size it knows, unless it is told not to cache.
+        return Opened(fh, keep_cache=keep, direct_io=version.size is None)
+
+    def _keep_cache(self, inode: Inode) -> bool:
+        """Whether the pages that the kernel may have of this inode are those of the new open.
+
+        To be told that they are not, the kernel would wait for pages that are being read: so where
+        somebody waits for such pages, a thread tells it, and this open need not wait.
+        """
+        content = self._entries.contents.get(inode.number)
+        if content is None or content.version == inode.node.version:
+            return True
+        if not any(
+            isinstance(handle, ReadHandle) and handle.inode is inode and handle.waiting
+            for handle in self._handles.files()
+        ):
+            return False
+        self._notifier.invalidate_inode(inode.number)
+        return True
+
+    async def read(self, fh: int, offset: int, size: int) -> bytes:
+        """All bytes that were asked for up to the end of the file, or an error."""
+        handle = self._handles.file(fh)
+        if isinstance(handle, DraftHandle):
+            return handle.draft.read(offset, size)
+        with self._entries.reporting(handle.inode.number):
+            try:
+                data = await self._reader.read(handle, offset, size)
+            except Damaged:
+                self._distrust(handle)
+                raise
+            except NotFound as error:
+                self._distrust(handle)
+                raise ContentChanged("the datafile is no longer at the facility") from error
+        if handle.file.version.size is None:
+            self._learn_size(handle)
+        return data
+
+    def _distrust(self, handle: ReadHandle[F]) -> None:
+        """The data contradict the catalogue as we know it: look again when next asked."""
+        if handle.node.parent is not None:
+            self._catalogue.invalidate(handle.node.parent)
+
+    def _learn_size(self, handle: ReadHandle[F]) -> None:
+        content = self._entries.contents.get(handle.inode.number)
+        size = handle.file.size
+        if content is None or size is None or content.size == size:
+            return
+        if content.version == handle.file.version:
+            content.size = size
+            self._notifier.invalidate_inode(handle.inode.number)
+
+    async def flush(self, fh: int) -> None:
+        """One descriptor of the handle was closed."""
+        handle = self._handles.file(fh)
+        if isinstance(handle, DraftHandle):
+            await self.changes.flush(handle)
+
+    async def release(self, fh: int) -> None:
+        """The last descriptor of the handle is gone; nobody hears of errors any more."""
+        handle = self._handles.release_file(fh)
+        if isinstance(handle, DraftHandle):
+            await handle.draft.release()
+        else:
+            handle.file.close()
+
+
+@asynccontextmanager
+async def open_filesystem(
+    *,
+    catalogue: Catalogue,
+    store: Store[F],
+    transfer: Transfer[F],
+    recall: Recall,
+    writing: Writing,
+    options: FsOptions,
+    probe: CallerProbe,
+    notifier: Notifier,
+    root: Node | None = None,
+) -> AsyncIterator[FileSystem[F]]:
+    """A file system whose waiting requests are looked after; at the end nobody waits any more."""
+    filesystem = FileSystem(
+        catalogue=catalogue,
+        store=store,
+        transfer=transfer,
+        recall=recall,
+        writing=writing,
+        options=options,
+        probe=probe,
+        notifier=notifier,
+        root=root,
+    )
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(filesystem.waits.watch)
+        try:
+            yield filesystem
+        finally:
+            filesystem.shut_down()
+            nursery.cancel_scope.cancel()

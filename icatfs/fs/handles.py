@@ -1,0 +1,147 @@
+"""What programs have open: files being read, drafts being written, pinned listings.
+
+A handle number is given once per mount and never again. Opening takes what must be kept (a pin on
+cached content, a listing), releasing gives it back without waiting.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+
+from icatfs.catalogue.node import Node
+from icatfs.errors import IcatfsError, StaleHandle
+from icatfs.fs.inodes import Inode
+from icatfs.fs.ports import CacheFile, Draft, Listing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+F = TypeVar("F", bound=CacheFile)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why the last attempt to read failed, and until when (in trio's time) that is the answer."""
+
+    error: IcatfsError
+    until_s: float
+
+
+@dataclass(slots=True, eq=False)
+class ReadHandle(Generic[F]):
+    """A catalogued file open for reading; it keeps its content version for life."""
+
+    inode: Inode
+    process: int
+    """Who opened it, 0 where that cannot be known: whose signals end a wait."""
+    node: Node
+    file: F
+    failure: Failure | None = None
+    waiting: int = 0
+    """How many reads wait for bytes."""
+
+
+@dataclass(slots=True, eq=False)
+class DraftHandle:
+    """A file made through this mount, open for reading or writing."""
+
+    inode: Inode
+    process: int
+    draft: Draft
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FolderHandle:
+    """A listing as it was when the folder was opened: catalogue first, then local entries.
+
+    Entry numbers are positions in this order, and stay valid whatever changes meanwhile.
+    """
+
+    inode: Inode
+    listing: Listing
+    local: Sequence[Node]
+
+    def entries(self, start: int) -> Iterator[Node]:
+        """The entries from the given position on."""
+        count = len(self.listing)
+        for position in range(start, count):
+            yield self.listing[position]
+        yield from self.local[max(start - count, 0) :]
+
+
+FileHandle = ReadHandle[F] | DraftHandle
+
+
+class HandleTable(Generic[F]):
+    """All open handles. Invariant: ``_opens`` counts the file handles of each inode."""
+
+    def __init__(self) -> None:
+        self._last = 0
+        self._files: dict[int, FileHandle[F]] = {}
+        self._folders: dict[int, FolderHandle] = {}
+        self._opens: dict[int, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._files) + len(self._folders)
+
+    def open_file(self, handle: FileHandle[F]) -> int:
+        """The number of a new file handle."""
+        number = handle.inode.number
+        self._opens[number] = self._opens.get(number, 0) + 1
+        self._last += 1
+        self._files[self._last] = handle
+        return self._last
+
+    def open_folder(self, handle: FolderHandle) -> int:
+        """The number of a new folder handle."""
+        self._last += 1
+        self._folders[self._last] = handle
+        return self._last
+
+    def file(self, fh: int) -> FileHandle[F]:
+        """Raises `StaleHandle` for a number that is not open."""
+        try:
+            return self._files[fh]
+        except KeyError:
+            raise StaleHandle(f"file handle {fh} is not open") from None
+
+    def folder(self, fh: int) -> FolderHandle:
+        """Raises `StaleHandle` for a number that is not open."""
+        try:
+            return self._folders[fh]
+        except KeyError:
+            raise StaleHandle(f"folder handle {fh} is not open") from None
+
+    def release_file(self, fh: int) -> FileHandle[F]:
+        """Take a file handle out; the caller gives back what it holds."""
+        handle = self.file(fh)
+        del self._files[fh]
+        number = handle.inode.number
+        self._opens[number] -= 1
+        if not self._opens[number]:
+            del self._opens[number]
+        return handle
+
+    def release_folder(self, fh: int) -> None:
+        """Let go of a pinned listing."""
+        self.folder(fh)
+        del self._folders[fh]
+
+    def is_open(self, number: int) -> bool:
+        """Whether a file handle is open on this inode."""
+        return number in self._opens
+
+    def files(self) -> Iterator[FileHandle[F]]:
+        """All open files."""
+        yield from self._files.values()
+
+
+class AnyHandles(Protocol):
+    """The part of a `HandleTable` that does not depend on the kind of cache file."""
+
+    def open_file(self, handle: DraftHandle, /) -> int: ...
+    def file(self, fh: int) -> ReadHandle[Any] | DraftHandle: ...
+    def is_open(self, number: int) -> bool: ...

@@ -1,0 +1,125 @@
+"""The read path: what the cache has, then what a stream brings, then what the archive brings back.
+
+``read`` answers every byte that was asked for up to the end of the file, or raises: the kernel
+fills a short answer with zeros and tells nobody. Waiting happens here and not in ``open``, where
+nothing could end it, and always in the name of the program that opened the file, so that its
+signals end the wait.
+
+The kernel asks again when a page-cache read fails: first for the range, then for its first page.
+So a failure is the answer for a short while, and after an interruption the signals of the program
+are looked at before anything else.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+import trio
+
+from icatfs.errors import Busy, Damaged, DataArchived, IcatfsError, Interrupted
+from icatfs.fs.handles import Failure
+from icatfs.fs.ports import CacheFile
+from icatfs.values import DatafileId
+
+if TYPE_CHECKING:
+    from icatfs.fs.handles import ReadHandle
+    from icatfs.fs.ports import Recall, Transfer
+    from icatfs.fs.waiting import Waits
+
+_FAILURE_S = 1.0
+_SHORTEST_PAUSE_S = 0.2
+_LONGEST_PAUSE_S = 5.0
+
+F = TypeVar("F", bound=CacheFile)
+
+
+class Reader(Generic[F]):
+    """Reads open files; has no state of its own but what it keeps in their handles."""
+
+    def __init__(
+        self, transfer: Transfer[F], recall: Recall, waits: Waits, patience_s: float | None
+    ) -> None:
+        self._transfer = transfer
+        self._recall = recall
+        self._waits = waits
+        self._patience_s = patience_s
+
+    async def read(self, handle: ReadHandle[F], offset: int, size: int) -> bytes:
+        """The bytes of [offset, offset + size) as far as the file goes.
+
+        Raises what kept them from coming: `NotOnline`, `RecallFailed`, `RecallTimeout`,
+        `Interrupted`, `Damaged`, `Busy`, `AccessDenied`, facility errors. When cancelled, what was
+        brought so far stays in the cache.
+        """
+        file = handle.file
+        stop = _clip(file, offset + size)
+        if stop <= offset:
+            return b""
+        if file.missing(offset, stop) is not None:
+            await self._bring_once(handle, offset, stop)
+            stop = _clip(file, stop)
+        data = file.pread(offset, max(stop - offset, 0))
+        if len(data) != max(stop - offset, 0):
+            raise Damaged(f"the cache gave {len(data)} of {stop - offset} bytes at offset {offset}")
+        return data
+
+    async def _bring_once(self, handle: ReadHandle[F], start: int, stop: int) -> None:
+        self._recall_failure(handle)
+        handle.waiting += 1
+        try:
+            with self._waits.waiting(handle.process):
+                await self._bring(handle, start, stop)
+        except IcatfsError as error:
+            handle.failure = Failure(error, trio.current_time() + _FAILURE_S)
+            raise
+        finally:
+            handle.waiting -= 1
+
+    def _recall_failure(self, handle: ReadHandle[F]) -> None:
+        """Raises what the last attempt raised, if that was a moment ago."""
+        failure, handle.failure = handle.failure, None
+        if failure is None or trio.current_time() >= failure.until_s:
+            return
+        if isinstance(failure.error, Interrupted):
+            self._waits.check(handle.process)
+            return
+        handle.failure = failure
+        raise failure.error.with_traceback(None)
+
+    async def _bring(self, handle: ReadHandle[F], start: int, stop: int) -> None:
+        """Returns when the range is in the file; asks the archive for it as often as needed."""
+        deadline = _deadline(self._patience_s)
+        pause_s = 0.0
+        while True:
+            obstacle = await self._try(handle.file, start, stop)
+            if obstacle is None:
+                return
+            left_s = None if self._patience_s is None else deadline - trio.current_time()
+            if left_s is not None and left_s <= 0 and pause_s > 0:
+                raise obstacle
+            await trio.sleep(pause_s)
+            pause_s = min(max(2 * pause_s, _SHORTEST_PAUSE_S), _LONGEST_PAUSE_S)
+            await self._wait_online(handle, left_s)
+
+    async def _try(self, file: F, start: int, stop: int) -> DataArchived | Busy | None:
+        """None when the range is there; what is in the way when waiting can help."""
+        try:
+            await self._transfer.ensure(file, start, stop)
+        except (DataArchived, Busy) as obstacle:
+            return obstacle
+        return None
+
+    async def _wait_online(self, handle: ReadHandle[F], patience_s: float | None) -> None:
+        dataset = handle.node.dataset_id
+        assert dataset is not None, "a datafile is in a dataset"
+        await self._recall.wait_online(
+            dataset, DatafileId(handle.node.key.id), patience_s=patience_s
+        )
+
+
+def _clip(file: CacheFile, stop: int) -> int:
+    return stop if file.size is None else min(stop, file.size)
+
+
+def _deadline(patience_s: float | None) -> float:
+    return trio.current_time() + patience_s if patience_s is not None else float("inf")

@@ -1,0 +1,120 @@
+"""Requests that wait, and the two things that end a wait early: a signal, and the end of the mount.
+
+FUSE tells nobody that a waiting program got a signal, and a program whose request has been taken
+up by us sleeps until we answer, SIGKILL or not. So whoever waits for the facility does it inside
+`Waits.waiting`, and one task looks every 200 ms whether the programs that wait have a signal to
+handle. Where they have, the wait ends with `Interrupted`. When the mount ends, all waits end with
+`ShuttingDown`: the kernel's loop returns only when every request has been answered.
+
+Invariant: ``_waits`` holds exactly the waits that are inside their ``with`` block.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import trio
+
+from icatfs.errors import IcatfsError, Interrupted, ShuttingDown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from icatfs.fs.ports import CallerProbe
+
+
+class _Wait:
+    """One wait; ``pid`` 0 stands for one that no signal ends."""
+
+    __slots__ = ("pid", "reason", "scope")
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.scope = trio.CancelScope()
+        self.reason: IcatfsError | None = None
+
+    def end(self, reason: IcatfsError) -> None:
+        if self.reason is None:
+            self.reason = reason
+            self.scope.cancel()
+
+
+class Waits:
+    """All waits of one mount."""
+
+    def __init__(self, probe: CallerProbe, interval_s: float = 0.2) -> None:
+        # given
+        self._probe = probe
+        self._interval_s = interval_s
+        # mutable
+        self._waits: set[_Wait] = set()
+        self._somebody = trio.Event()
+        self._closed = False
+
+    def __len__(self) -> int:
+        return len(self._waits)
+
+    @property
+    def closed(self) -> bool:
+        """Whether the mount is ending."""
+        return self._closed
+
+    @contextmanager
+    def waiting(self, pid: int = 0) -> Iterator[None]:
+        """Wait in this block on behalf of a thread or process; 0 where signals must not end it.
+
+        Raises `Interrupted` or `ShuttingDown` when the block was ended early; what it awaited was
+        then cancelled. A block that finished nevertheless counts as finished.
+        """
+        if self._closed:
+            raise _shutting_down()
+        wait = _Wait(pid)
+        self._waits.add(wait)
+        self._somebody.set()
+        try:
+            with wait.scope:
+                yield
+        finally:
+            self._waits.discard(wait)
+        if wait.scope.cancelled_caught and wait.reason is not None:
+            raise wait.reason
+
+    def check(self, pid: int) -> None:
+        """Raises `Interrupted` when the process has a signal to handle right now."""
+        if self._must_stop(pid):
+            raise _interrupted()
+
+    def end_all(self) -> None:
+        """End every wait, now and from now on, with `ShuttingDown`."""
+        self._closed = True
+        for wait in self._waits:
+            wait.end(_shutting_down())
+
+    async def watch(self) -> None:
+        """Look after those who wait, for ever."""
+        while True:
+            await self._somebody.wait()
+            await trio.sleep(self._interval_s)
+            self._look()
+            if not self._waits:
+                self._somebody = trio.Event()
+
+    def _look(self) -> None:
+        pids = {wait.pid for wait in self._waits}
+        stopped = {pid for pid in pids if self._must_stop(pid)}
+        for wait in self._waits:
+            if wait.pid in stopped:
+                wait.end(_interrupted())
+
+    def _must_stop(self, pid: int) -> bool:
+        process = self._probe.process_of(pid) if pid else 0
+        return bool(process) and self._probe.must_stop(process)
+
+
+def _interrupted() -> Interrupted:
+    return Interrupted("the program that waited has a signal to handle")
+
+
+def _shutting_down() -> ShuttingDown:
+    return ShuttingDown("the mount is being taken down; mount it again to go on")

@@ -1,0 +1,111 @@
+"""``user.icat.*``: what the catalogue knows of an entry beyond ``stat``, read-only.
+
+================  =================================================================================
+``kind``          facility, investigation, visit, dataset, folder, datafile
+``id``            the id of the entity in ICAT; not for what stands for none, as folders
+``dataset``       the id of the dataset that the entry is in
+``investigation`` the id of the ICAT Investigation (one visit) that the entry is in
+``title``         of a visit; the full name of a facility
+``doi``           of a visit, a dataset or a datafile
+``checksum``      of a datafile, as catalogued
+``location``      where IDS stores the data
+``status``        ONLINE, RESTORING or ARCHIVED: asked of IDS, and kept for seconds only
+``last_error``    why the last operation on this entry failed
+================  =================================================================================
+
+Listing the names asks no server: ``cp -a`` and file managers do it with every file. So the DOI of a
+datafile, which listings of the catalogue leave out, is not among the names but answers when asked.
+Nothing here ever starts a restore.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from icatfs.icat.records import DatafileRow, DatasetRow, FacilityRow, InvestigationRow
+from icatfs.values import DatafileId, Kind
+
+if TYPE_CHECKING:
+    from icatfs.catalogue.node import Node
+    from icatfs.fs.inodes import Inode, InodeTable
+    from icatfs.fs.ports import Catalogue, Recall
+    from icatfs.fs.reports import Reports
+
+PREFIX = "user.icat."
+_ENTITIES = frozenset({Kind.FACILITY, Kind.VISIT, Kind.DATASET, Kind.DATAFILE})
+
+
+def known_facts(node: Node) -> dict[str, str]:
+    """What a node itself tells, by name without the prefix; empty values are left out."""
+    facts: dict[str, str | None] = {"kind": node.key.kind.value}
+    if node.key.kind in _ENTITIES and node.key.id > 0:
+        facts["id"] = str(node.key.id)
+    if node.dataset_id is not None:
+        facts["dataset"] = str(node.dataset_id)
+    match node.entity:
+        case FacilityRow() as row:
+            facts["title"] = row.full_name
+        case InvestigationRow() as row:
+            facts |= {"title": row.title, "doi": row.doi}
+        case DatasetRow() as row if node.key.kind is Kind.DATASET:
+            facts |= {"location": row.location, "doi": row.doi}
+        case DatafileRow() as row:
+            facts |= {"location": row.location, "checksum": row.checksum}
+    return {name: fact for name, fact in facts.items() if fact}
+
+
+class Xattrs:
+    """The extended attributes of one mount's entries."""
+
+    def __init__(
+        self, inodes: InodeTable, catalogue: Catalogue, recall: Recall, reports: Reports
+    ) -> None:
+        self._inodes = inodes
+        self._catalogue = catalogue
+        self._recall = recall
+        self._reports = reports
+
+    def names(self, inode: Inode) -> list[str]:
+        """The names to list, complete with prefix."""
+        names = list(self._facts(inode))
+        if _is_stored(inode.node):
+            names.append("status")
+        return [PREFIX + name for name in names]
+
+    async def value(self, inode: Inode, name: str) -> str | None:
+        """The value of an attribute, None where the entry has none of this name."""
+        if not name.startswith(PREFIX):
+            return None
+        name = name.removeprefix(PREFIX)
+        if name in ("status", "doi") and _is_stored(inode.node):
+            return await self._asked(inode.node, name)
+        return self._facts(inode).get(name)
+
+    def _facts(self, inode: Inode) -> dict[str, str]:
+        facts = known_facts(inode.node)
+        visit = self._visit(inode)
+        if visit is not None:
+            facts["investigation"] = str(visit.key.id)
+        error = self._reports.last(inode.number)
+        if error is not None:
+            facts["last_error"] = error
+        return facts
+
+    async def _asked(self, node: Node, name: str) -> str | None:
+        datafile = DatafileId(node.key.id)
+        if name == "doi":
+            facts = await self._catalogue.datafile_facts(datafile)
+            return facts.doi if facts else None
+        assert node.dataset_id is not None
+        return (await self._recall.status_of(node.dataset_id, datafile)).value
+
+    def _visit(self, inode: Inode) -> Node | None:
+        for ancestor in self._inodes.ancestors(inode):
+            if ancestor.node.key.kind is Kind.VISIT:
+                return ancestor.node
+        return None
+
+
+def _is_stored(node: Node) -> bool:
+    """Whether IDS has data for this entry that can be online or not."""
+    return node.key.kind is Kind.DATAFILE and node.key.id > 0

@@ -1,0 +1,254 @@
+"""Mount, tune, serve, unmount: everything that is said to the kernel beyond answers.
+
+Forces, each measured (Linux 6.18, libfuse 3.14):
+
+* Twelve reads that wait stop every other read of a mount, for 12 is the kernel's default of
+  requests in the background. It is raised right after the kernel has introduced itself: requests
+  that wait already would not be freed by raising it later.
+* The kernel's loop ends only when every handler has: who waits is woken before it is told to end,
+  and also when the connection has gone, as after ``umount`` with a reader killed meanwhile.
+* A notification can put the calling thread to sleep until a request is answered, so it is never
+  sent by the thread that answers requests.
+* The process that serves a mount never touches it, or it would wait for itself: the number of its
+  device comes from mountinfo.
+* After a crash the mount point is left dead, not empty: an empty folder would make somebody's
+  mirror job delete everything.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import queue
+import select
+import subprocess
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyfuse3
+import trio
+
+from icatfs.errors import MountError
+from icatfs.fuse.mountpoint import mounted_at
+from icatfs.fuse.operations import Operations
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from icatfs.fs.filesystem import FileSystem
+
+log = logging.getLogger(__name__)
+
+_CONNECTIONS = Path("/sys/fs/fuse/connections")
+_READ_AHEAD_KB = 1024
+_BACKGROUND = 1000
+_GRACE_S = 10.0
+_LOOK_S = 0.5
+_MOST_NOTIFICATIONS = 10_000
+
+
+class KernelNotifier:
+    """`icatfs.fs.ports.Notifier`: a queue, and the thread that works it off.
+
+    What is said while nothing is mounted, or while the queue is full, is not said at all: the
+    kernel's own timeouts cure it.
+    """
+
+    def __init__(self) -> None:
+        self._queue: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    def invalidate_inode(self, ino: int) -> None:
+        """Forget cached attributes and pages of one inode."""
+        self._put(lambda: pyfuse3.invalidate_inode(ino))
+
+    def invalidate_entry(self, folder: int, name: str) -> None:
+        """Forget one name of a folder."""
+        raw = name.encode("utf-8", "surrogateescape")
+        self._put(lambda: pyfuse3.invalidate_entry(folder, raw))
+
+    def start(self) -> None:
+        """The mount exists."""
+        self._thread = threading.Thread(target=self._work, name="notifier", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> bool:
+        """The mount is about to go; whether no notification is under way any more."""
+        thread, self._thread = self._thread, None
+        if thread is None:
+            return True
+        self._queue.put(None)
+        thread.join(1.0)
+        return not thread.is_alive()
+
+    def _put(self, notification: Callable[[], None]) -> None:
+        if self._thread is not None and self._queue.qsize() < _MOST_NOTIFICATIONS:
+            self._queue.put(notification)
+
+    def _work(self) -> None:
+        while (notification := self._queue.get()) is not None:
+            try:
+                notification()
+            except OSError as error:  # it never knew, or the mount has gone
+                log.debug("notification: %s", error)
+
+
+async def serve(
+    filesystem: FileSystem[Any],
+    mountpoint: Path,
+    *,
+    source: str,
+    fuse_options: set[str],
+    on_ready: Callable[[], None],
+    notifier: KernelNotifier | None = None,
+    max_tasks: int = 2000,
+) -> None:
+    """Mount and serve until unmounted or cancelled, then unmount.
+
+    ``on_ready`` is called when requests are answered. Raises `MountError` when the mount cannot be
+    made. `icatfs.fuse.mountpoint.prepare` has looked at the mount point before.
+    """
+    greeted = trio.Event()
+    _mount(
+        Operations(filesystem, greeted.set), mountpoint, _options(filesystem, source, fuse_options)
+    )
+    notifier = notifier or KernelNotifier()
+    ended = False
+    try:
+        notifier.start()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_greet, greeted, mountpoint, on_ready)
+            nursery.start_soon(_watch_connection, filesystem)
+            await _answer(filesystem, max_tasks)
+            nursery.cancel_scope.cancel()
+        ended = True
+    finally:
+        on_purpose = ended or trio.current_effective_deadline() == -math.inf
+        if notifier.stop():
+            pyfuse3.close(unmount=on_purpose)
+        else:
+            log.warning("a notification to the kernel is stuck: the mount ends with the process")
+
+
+def _options(filesystem: FileSystem[Any], source: str, more: set[str]) -> set[str]:
+    options = {f"fsname={_escape(source)}", "subtype=icatfs", *more}
+    if filesystem.is_read_only:
+        options.discard("rw")
+        options.add("ro")
+    return options
+
+
+def _escape(source: str) -> str:
+    """An option value for libfuse: ASCII, commas and backslashes escaped."""
+    text = source.encode("ascii", "replace").decode("ascii")
+    return text.replace("\\", "\\\\").replace(",", "\\,")
+
+
+def _mount(operations: Operations, mountpoint: Path, options: set[str]) -> None:
+    try:
+        pyfuse3.init(operations, os.fspath(mountpoint), options)
+    except RuntimeError as error:
+        raise MountError(f"cannot mount at {mountpoint}: {error}") from error
+
+
+async def _answer(filesystem: FileSystem[Any], max_tasks: int) -> None:
+    """Answer requests until the mount ends; when cancelled, answer first who waits."""
+    ended = trio.Event()
+    shield = trio.CancelScope(shield=True)
+
+    async def loop() -> None:
+        with shield:
+            await pyfuse3.main(max_tasks=max_tasks)
+        ended.set()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(loop)
+        try:
+            await ended.wait()
+        finally:
+            filesystem.shut_down()
+            if not ended.is_set():
+                pyfuse3.terminate()
+                shield.deadline = trio.current_time() + _GRACE_S
+
+
+async def _greet(greeted: trio.Event, mountpoint: Path, on_ready: Callable[[], None]) -> None:
+    """The kernel has our answer to its introduction: tune it, then say that we are ready."""
+    await greeted.wait()
+    mounted = mounted_at(mountpoint)
+    if mounted is not None:
+        await trio.to_thread.run_sync(tune, mounted.device)
+    on_ready()
+
+
+async def _watch_connection(filesystem: FileSystem[Any]) -> None:
+    """Wake all waiters when the connection to the kernel has gone: nobody waits for them."""
+    poll = select.poll()
+    poll.register(_fuse_descriptor(), 0)
+    while not poll.poll(0):  # noqa: ASYNC110 - the kernel sets no event of ours
+        await trio.sleep(_LOOK_S)
+    filesystem.shut_down()
+
+
+def _fuse_descriptor() -> int:
+    """Our end of the connection. There is one mount per process, and pyfuse3 keeps it to itself."""
+    for name in sorted(os.listdir("/proc/self/fd"), key=int, reverse=True):
+        try:
+            if os.readlink(f"/proc/self/fd/{name}") == "/dev/fuse":
+                return int(name)
+        except OSError:
+            continue  # the descriptor of the listing itself
+    raise MountError("the connection to the kernel was lost while mounting")
+
+
+def tune(device: str) -> None:
+    """Raise what the kernel's defaults keep small; ``device`` is ``major:minor``.
+
+    Where something cannot be raised, the log says what that means, and the mount works on.
+    """
+    _set(Path(f"/sys/class/bdi/{device}/read_ahead_kb"), _READ_AHEAD_KB, "reading is slower")
+    connection = _CONNECTIONS / device.partition(":")[2]
+    if not connection.exists():
+        _mount_connections()
+    most = _number(Path("/sys/module/fuse/parameters/max_user_bgreq"))
+    wanted = min(_BACKGROUND, most) if most is not None and os.getuid() != 0 else _BACKGROUND
+    meaning = "twelve reads that wait for the archive will stop all other reads of this mount"
+    _set(connection / "max_background", wanted, meaning)
+    _set(connection / "congestion_threshold", wanted * 3 // 4, meaning)
+    _warn_of_timeouts()
+
+
+def _mount_connections() -> None:
+    """The files of a connection are in a file system of their own, which systemd mounts."""
+    if os.getuid() == 0 and _CONNECTIONS.is_dir():
+        command = ["mount", "-t", "fusectl", "fusectl", str(_CONNECTIONS)]
+        subprocess.run(command, capture_output=True, check=False)
+
+
+def _set(path: Path, value: int, meaning: str) -> None:
+    try:
+        path.write_text(str(value))
+    except OSError as error:
+        log.warning("cannot set %s to %d: %s; %s", path, value, error.strerror, meaning)
+
+
+def _number(path: Path) -> int | None:
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def _warn_of_timeouts() -> None:
+    for name in ("default_request_timeout", "max_request_timeout"):
+        limit = _number(Path("/proc/sys/fs/fuse") / name)
+        if limit:
+            log.warning(
+                "fs.fuse.%s is %d s: the kernel ends the whole mount when one read from the "
+                "archive takes longer; remedy: sysctl fs.fuse.%s=0",
+                name,
+                limit,
+                name,
+            )
