@@ -50,12 +50,12 @@ def mounted_at(point: Path) -> Mounted | None:
     return found
 
 
-def prepare(point: Path) -> None:
+def prepare(point: Path, device: Path = _DEVICE) -> None:
     """Check that a mount can be made here; clears away the dead mount of a killed daemon.
 
     Raises the subclass of `MountError` that says what is wrong and what to do.
     """
-    _check_fuse()
+    _check_fuse(device)
     try:
         facts = os.stat(point)
     except OSError as error:
@@ -110,11 +110,11 @@ def _fusermount(flags: str, point: Path) -> None:
     raise MountError(f"cannot unmount {point}: {words}")
 
 
-def _check_fuse() -> None:
-    if not _DEVICE.exists():
-        raise NoFuse(f"there is no {_DEVICE}: load the kernel module (modprobe fuse)")
-    if not os.access(_DEVICE, os.R_OK | os.W_OK):
-        raise NoFuse(f"you may not use {_DEVICE}: ask an administrator for access")
+def _check_fuse(device: Path) -> None:
+    if not device.exists():
+        raise NoFuse(f"there is no {device}: load the kernel module (modprobe fuse)")
+    if not os.access(device, os.R_OK | os.W_OK):
+        raise NoFuse(f"you may not use {device}: ask an administrator for access")
     if shutil.which("fusermount3") is None:
         raise NoFuse("there is no fusermount3 on this machine; remedy: apt-get install fuse3")
 

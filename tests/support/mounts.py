@@ -35,6 +35,16 @@ class Mounts:
             stdin=subprocess.DEVNULL,
         )
 
+    def python(self, script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+        """Run a Python script in a process of its own."""
+        return subprocess.run(
+            [sys.executable, "-c", script, *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
     def arguments(
         self, facility: FacilityHandle, point: Path, *options: object, user: str = "db/nbour"
     ) -> list[object]:
