@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
+import time
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 from icatfs import control
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from icatfs.facility.testing import FacilityHandle
 
 PROGRAM = [sys.executable, "-m", "icatfs"]
@@ -91,3 +96,22 @@ class Mounts:
         for point in self.made:
             if os.path.ismount(point):
                 self.run("unmount", point, "--lazy")
+
+
+@contextmanager
+def fails_with(number: int) -> Iterator[None]:
+    """The block raises an OSError of this errno."""
+    try:
+        yield
+    except OSError as error:
+        assert error.errno == number, f"{error!r} is not {errno.errorcode[number]}"
+    else:
+        raise AssertionError(f"it did not fail with {errno.errorcode[number]}")
+
+
+def until(condition: Callable[[], bool], timeout_s: float = 30) -> None:
+    """Return when the condition holds; fail after the time."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)

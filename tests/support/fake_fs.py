@@ -1,0 +1,528 @@
+"""Stand-ins for what a `FileSystem` needs of its neighbours: a small facility in memory.
+
+A datafile's name decides how reading it goes, so that a test in another process can choose::
+
+    blocked*       waits until the file ``release`` appears in the control folder
+    archived*      is on tape: the recall waits until ``restored`` appears in the control folder
+    busy*          is locked for the first two attempts
+    denied* damaged* unreachable* timeout* gone* failed* bug*
+                   fail with the error of that kind
+    unknown*       has a size that the catalogue does not know
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import trio
+
+from icatfs.catalogue.node import (
+    Node,
+    NodeKey,
+    datafile_node,
+    dataset_node,
+    facility_node,
+    folder_node,
+    nanoseconds,
+    root_node,
+    visit_node,
+)
+from icatfs.errors import (
+    AccessDenied,
+    Busy,
+    Damaged,
+    DataArchived,
+    Exists,
+    FacilityTimeout,
+    FacilityUnreachable,
+    IcatfsError,
+    NotEmpty,
+    NotFound,
+    NotPermitted,
+    RecallFailed,
+    RecallTimeout,
+)
+from icatfs.fs.filesystem import FileSystem, FsOptions
+from icatfs.fs.ports import CallerProbe, Notifier
+from icatfs.icat.records import DatafileRow, DatasetRow, FacilityRow, InvestigationRow
+from icatfs.values import (
+    ContentVersion,
+    DatafileId,
+    DatasetId,
+    FacilityId,
+    InvestigationId,
+    Kind,
+    OnlineStatus,
+    WriteMode,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from icatfs.fs.ports import Caller
+
+WHEN = datetime(2025, 5, 4, 3, 2, 1, tzinfo=UTC)
+MTIME_NS = nanoseconds(WHEN)
+VISIT = "/ESNF/INV/1"
+DATASET = f"{VISIT}/data"
+
+FAILURES: dict[str, type[IcatfsError]] = {
+    "denied": AccessDenied,
+    "damaged": Damaged,
+    "unreachable": FacilityUnreachable,
+    "timeout": FacilityTimeout,
+    "gone": NotFound,
+    "failed": RecallFailed,
+}
+
+
+class FakeListing:
+    """A listing of nodes."""
+
+    def __init__(self, nodes: Sequence[Node]) -> None:
+        self._nodes = nodes
+        self._names = {node.name: node for node in nodes}
+
+    def __len__(self) -> int:
+        return len(self._nodes)
+
+    def __getitem__(self, index: int, /) -> Node:
+        return self._nodes[index]
+
+    def find(self, name: str) -> Node | None:
+        return self._names.get(name)
+
+
+@dataclass(frozen=True)
+class FakeFacts:
+    doi: str | None = "10.1/file"
+    description: str | None = None
+
+
+class FakeCatalogue:
+    """One facility, one visit, one dataset with the given files."""
+
+    def __init__(self, files: Mapping[str, bytes]) -> None:
+        self.contents: dict[DatafileId, bytes] = {}
+        self.children: dict[NodeKey, dict[str, Node]] = {}
+        self.nodes: dict[NodeKey, Node] = {}
+        self.asked: Counter[str] = Counter()
+        self.invalidated: list[NodeKey] = []
+        self._ids = itertools.count(100)
+        self.root = root_node()
+        self.nodes[self.root.key] = self.root
+        facility = self.add(facility_node("ESNF", FacilityRow(FacilityId(1), "ESNF", "Lab", WHEN)))
+        investigation = self.add(
+            Node(NodeKey(Kind.INVESTIGATION, 1, "INV"), facility.key, "INV", MTIME_NS)
+        )
+        visit = InvestigationRow(
+            InvestigationId(2), "INV", "1", "A title", "10.1/visit", WHEN, WHEN, WHEN, WHEN, None
+        )
+        self.visit = self.add(visit_node(investigation.key, "1", visit))
+        row = DatasetRow(
+            DatasetId(3), "data", False, WHEN, WHEN, WHEN, WHEN, "data/location", "10.1/dataset"
+        )
+        self.dataset = self.add(dataset_node(self.visit.key, "data", row))
+        for name, content in files.items():
+            self.put(name, content)
+
+    def add(self, node: Node) -> Node:
+        """Show a node under its parent."""
+        assert node.parent is not None
+        self.nodes[node.key] = node
+        self.children.setdefault(node.parent, {})[node.name] = node
+        return node
+
+    def put(self, name: str, content: bytes) -> Node:
+        """Add a datafile to the dataset, and the folders its name needs."""
+        folder, _, plain = name.rpartition("/")
+        parts = folder.split("/") if folder else []
+        for depth in range(1, len(parts) + 1):
+            key = NodeKey(Kind.FOLDER, 3, "/".join(parts[:depth]))
+            if key not in self.nodes:
+                self.add(folder_node(self.dataset, key.name))
+        datafile = DatafileId(next(self._ids))
+        size = None if plain.startswith("unknown") else len(content)
+        self.contents[datafile] = content
+        row = DatafileRow(datafile, name, size, WHEN, None, WHEN, WHEN, "bef32c73", f"loc/{name}")
+        return self.add(datafile_node(DatasetId(3), folder, plain, row))
+
+    def change(self, node: Node, content: bytes) -> Node:
+        """Replace the content of a datafile."""
+        row = node.entity
+        assert isinstance(row, DatafileRow)
+        self.contents[row.id] = content
+        new = DatafileRow(row.id, row.name, len(content), WHEN, None, WHEN, WHEN, "1", row.location)
+        return self.add(replace(node, entity=new, size=len(content)))
+
+    def remove(self, node: Node) -> None:
+        """Forget an entry."""
+        assert node.parent is not None
+        del self.children[node.parent][node.name]
+        del self.nodes[node.key]
+
+    def at(self, path: str) -> Node:
+        """The node at a path from the root."""
+        node = self.root
+        for name in path.strip("/").split("/"):
+            node = self.children[node.key][name]
+        return node
+
+    async def listing(self, folder: Node) -> FakeListing:
+        self.asked["listing"] += 1
+        if folder.key not in self.nodes:
+            raise NotFound(folder.name)
+        return FakeListing(list(self.children.get(folder.key, {}).values()))
+
+    async def lookup(self, folder: Node, name: str) -> Node:
+        self.asked["lookup"] += 1
+        await trio.lowlevel.checkpoint()
+        try:
+            return self.children.get(folder.key, {})[name]
+        except KeyError:
+            raise NotFound(f"no {name}") from None
+
+    async def node(self, key: NodeKey) -> Node:
+        self.asked["node"] += 1
+        try:
+            return self.nodes[key]
+        except KeyError:
+            raise NotFound(f"no {key}") from None
+
+    def invalidate(self, key: NodeKey) -> None:
+        self.invalidated.append(key)
+
+    async def datafile_facts(self, datafile: DatafileId, /) -> FakeFacts | None:
+        self.asked["facts"] += 1
+        return FakeFacts()
+
+
+class FakeFile:
+    """Cached content: nothing, or all of it."""
+
+    def __init__(self, version: ContentVersion, name: str, content: bytes) -> None:
+        self.version = version
+        self.name = name
+        self.content = content
+        self.present = False
+        self.pins = 0
+
+    @property
+    def size(self) -> int | None:
+        return len(self.content) if self.present else self.version.size
+
+    def missing(self, start: int, stop: int) -> tuple[int, int] | None:
+        return None if self.present or start >= stop else (start, stop)
+
+    def pread(self, offset: int, size: int) -> bytes:
+        return self.content[offset : offset + size]
+
+    def close(self) -> None:
+        self.pins -= 1
+
+
+class FakeStore:
+    """The cache files of a `FakeCatalogue`."""
+
+    def __init__(self, catalogue: FakeCatalogue) -> None:
+        self._catalogue = catalogue
+        self.files: dict[ContentVersion, FakeFile] = {}
+
+    def open(self, version: ContentVersion) -> FakeFile:
+        if version not in self.files:
+            node = self._catalogue.nodes[NodeKey(Kind.DATAFILE, version.datafile)]
+            content = self._catalogue.contents[version.datafile]
+            self.files[version] = FakeFile(version, node.name, content)
+        file = self.files[version]
+        file.pins += 1
+        return file
+
+
+class FakeTransfer:
+    """Brings whole files, unless their name says something else."""
+
+    def __init__(self, control: Path) -> None:
+        self._control = control
+        self.attempts: Counter[str] = Counter()
+        self.online: set[str] = set()
+
+    async def ensure(self, file: FakeFile, start: int, stop: int) -> None:
+        name = file.name
+        self.attempts[name] += 1
+        await trio.lowlevel.checkpoint()
+        for prefix, error in FAILURES.items():
+            if name.startswith(prefix):
+                raise error(f"{name} is {prefix}")
+        if name.startswith("bug"):
+            raise ZeroDivisionError("a bug")
+        if name.startswith("archived") and name not in self.online:
+            raise DataArchived("on tape")
+        if name.startswith("busy") and self.attempts[name] < 3:
+            raise Busy("locked")
+        if name.startswith("blocked"):
+            await wait_for(self._control / "release")
+        file.present = True
+
+
+async def wait_for(path: Path) -> None:
+    """Return when a file is there."""
+    while not path.exists():  # noqa: ASYNC110 - another process makes it
+        await trio.sleep(0.02)
+
+
+class FakeRecall:
+    """Restores when the control folder says so."""
+
+    def __init__(self, control: Path, transfer: FakeTransfer, catalogue: FakeCatalogue) -> None:
+        self._control = control
+        self._transfer = transfer
+        self._catalogue = catalogue
+        self.patience: list[float | None] = []
+
+    async def wait_online(
+        self, dataset: DatasetId, datafile: DatafileId, *, patience_s: float | None
+    ) -> None:
+        self.patience.append(patience_s)
+        name = self._catalogue.nodes[NodeKey(Kind.DATAFILE, datafile)].name
+        if not name.startswith("archived"):
+            return
+        with trio.move_on_after(float("inf") if patience_s is None else patience_s) as scope:
+            await wait_for(self._control / "restored")
+        if scope.cancelled_caught:
+            raise RecallTimeout("the restore takes longer")
+        self._transfer.online.add(name)
+
+    async def status_of(self, dataset: DatasetId, datafile: DatafileId) -> OnlineStatus:
+        return OnlineStatus.ARCHIVED
+
+
+@dataclass
+class FakeDraft:
+    """A file being written; published into a `FakeCatalogue`."""
+
+    writing: FakeWriting
+    node: Node
+    content: bytearray = field(default_factory=bytearray)
+    published: bool = False
+    handles: int = 1
+    fails_with: IcatfsError | None = None
+
+    def write(self, offset: int, data: bytes) -> int:
+        self.content.extend(bytes(max(offset - len(self.content), 0)))
+        self.content[offset : offset + len(data)] = data
+        self._changed()
+        return len(data)
+
+    def read(self, offset: int, size: int) -> bytes:
+        return bytes(self.content[offset : offset + size])
+
+    def truncate(self, size: int) -> None:
+        del self.content[size:]
+        self.content.extend(bytes(size - len(self.content)))
+        self._changed()
+
+    def set_mtime(self, mtime_ns: int) -> None:
+        self.node = replace(self.node, mtime_ns=mtime_ns)
+
+    async def sync(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+    async def flush(self, still_open: bool) -> None:
+        self.writing.flushes.append(still_open)
+        if still_open or self.published:
+            return
+        if self.node.name.startswith("refused"):
+            raise AccessDenied(f"{self.node.name} is refused")
+        self.writing.publish(self)
+
+    async def release(self) -> None:
+        self.handles -= 1
+        if not self.handles and not self.published:
+            self.writing.publish(self)
+
+    def _changed(self) -> None:
+        self.node = replace(self.node, size=len(self.content))
+
+
+class FakeWriting:
+    """Drafts in memory."""
+
+    def __init__(self, catalogue: FakeCatalogue, mode: WriteMode) -> None:
+        self._catalogue = catalogue
+        self._mode = mode
+        self._ids = itertools.count(1)
+        self.drafts: dict[NodeKey, FakeDraft] = {}
+        self.folders: dict[NodeKey, dict[str, Node]] = {}
+        self.own: set[NodeKey] = set()
+        self.flushes: list[bool] = []
+        self.times: dict[str, int] = {}
+
+    def publish(self, draft: FakeDraft) -> None:
+        """Move a draft into the catalogue."""
+        path = draft.node.path_in_dataset
+        del self.drafts[draft.node.key]
+        draft.node = self._catalogue.put(path, bytes(draft.content))
+        draft.published = True
+        self.own.add(draft.node.key)
+
+    def _local(self, folder: Node) -> list[Node]:
+        drafts = [draft.node for draft in self.drafts.values()]
+        folders = self.folders.get(folder.key, {}).values()
+        return [*folders, *(node for node in drafts if node.parent == folder.key)]
+
+    def entries(self, folder: Node) -> Sequence[Node]:
+        return self._local(folder)
+
+    def find(self, folder: Node, name: str) -> Node | None:
+        return next((node for node in self._local(folder) if node.name == name), None)
+
+    def draft(self, key: NodeKey) -> FakeDraft | None:
+        return self.drafts.get(key)
+
+    def is_own(self, node: Node) -> bool:
+        return self._mode is WriteMode.READ_WRITE or node.key.id < 0 or node.key in self.own
+
+    def may_add(self, folder: Node) -> bool:
+        return folder.key.kind in (Kind.VISIT, Kind.DATASET, Kind.FOLDER)
+
+    async def create(self, folder: Node, name: str, caller: Caller) -> FakeDraft:
+        if folder.key.kind not in (Kind.DATASET, Kind.FOLDER):
+            raise NotPermitted("files live in datasets")
+        if self.find(folder, name) or name in self._catalogue.children.get(folder.key, {}):
+            raise Exists(name)
+        path = f"{folder.path_in_dataset}/{name}".lstrip("/")
+        node = replace(
+            folder_node(self._catalogue.dataset, path),
+            key=NodeKey(Kind.DATAFILE, -next(self._ids)),
+            entity=None,
+        )
+        draft = self.drafts[node.key] = FakeDraft(self, node)
+        return draft
+
+    async def edit(self, node: Node, caller: Caller) -> FakeDraft:
+        draft = self.drafts.get(node.key)
+        if draft is None:
+            raise NotPermitted(f"{node.name} exists and is not changed")
+        draft.handles += 1
+        return draft
+
+    async def mkdir(self, folder: Node, name: str) -> Node:
+        path = f"{folder.path_in_dataset}/{name}".lstrip("/")
+        node = folder_node(self._catalogue.dataset, path)
+        self.folders.setdefault(folder.key, {})[name] = node
+        return node
+
+    async def unlink(self, folder: Node, node: Node) -> None:
+        if not self.is_own(node):
+            raise NotPermitted(f"{node.name} exists and is not removed")
+        if node.key in self.drafts:
+            del self.drafts[node.key]
+        else:
+            self._catalogue.remove(node)
+
+    async def rmdir(self, folder: Node, node: Node) -> None:
+        if self._local(node):
+            raise NotEmpty(node.name)
+        if self.folders.get(folder.key, {}).pop(node.name, None) is None:
+            raise NotPermitted(f"{node.name} exists and is not removed")
+
+    async def rename(
+        self, folder: Node, node: Node, new_folder: Node, new_name: str, *, replace: bool
+    ) -> Node:
+        draft = self.drafts.get(node.key)
+        if draft is None:
+            raise NotPermitted(f"{node.name} exists and is not renamed")
+        path = f"{new_folder.path_in_dataset}/{new_name}".lstrip("/")
+        moved = folder_node(self._catalogue.dataset, path)
+        draft.node = Node(
+            node.key,
+            moved.parent,
+            new_name,
+            node.mtime_ns,
+            node.size,
+            dataset=node.dataset,
+            path_in_dataset=path,
+        )
+        return draft.node
+
+    async def set_mtime(self, node: Node, mtime_ns: int) -> None:
+        self.times[node.name] = mtime_ns
+
+
+class FakeProbe:
+    """Processes as a test wants them: pid and process are the same."""
+
+    def __init__(self) -> None:
+        self.signalled: set[int] = set()
+        self.holding: set[tuple[int, int]] = set()
+
+    def process_of(self, pid: int) -> int:
+        return pid
+
+    def must_stop(self, process: int) -> bool:
+        return process in self.signalled
+
+    def holds(self, process: int, ino: int) -> bool | None:
+        return (process, ino) in self.holding
+
+
+class FakeNotifier:
+    """Remembers what the kernel is told."""
+
+    def __init__(self) -> None:
+        self.inodes: list[int] = []
+        self.entries: list[tuple[int, str]] = []
+
+    def invalidate_inode(self, ino: int) -> None:
+        self.inodes.append(ino)
+
+    def invalidate_entry(self, folder: int, name: str) -> None:
+        self.entries.append((folder, name))
+
+
+@dataclass
+class FakeServices:
+    """A file system and everything it stands on."""
+
+    catalogue: FakeCatalogue
+    store: FakeStore
+    transfer: FakeTransfer
+    recall: FakeRecall
+    writing: FakeWriting
+    filesystem: FileSystem[FakeFile]
+    probe: CallerProbe
+    notifier: Notifier
+
+
+def fake_services(
+    files: Mapping[str, bytes],
+    control: Path,
+    *,
+    mode: WriteMode = WriteMode.ADD,
+    probe: CallerProbe | None = None,
+    notifier: Notifier | None = None,
+    recall_wait_s: float | None = None,
+    uid: int = 1000,
+) -> FakeServices:
+    """A file system over a facility in memory."""
+    catalogue = FakeCatalogue(files)
+    store, transfer = FakeStore(catalogue), FakeTransfer(control)
+    recall = FakeRecall(control, transfer, catalogue)
+    writing = FakeWriting(catalogue, mode)
+    probe, notifier = probe or FakeProbe(), notifier or FakeNotifier()
+    filesystem = FileSystem(
+        catalogue=catalogue,
+        store=store,
+        transfer=transfer,
+        recall=recall,
+        writing=writing,
+        options=FsOptions(uid, uid, mode, recall_wait_s=recall_wait_s),
+        probe=probe,
+        notifier=notifier,
+    )
+    return FakeServices(catalogue, store, transfer, recall, writing, filesystem, probe, notifier)
