@@ -17,9 +17,8 @@ import logging
 from collections.abc import Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
-import httpcore
 import httpx
 import trio
 
@@ -30,7 +29,7 @@ from icatfs.transport.faults import explained
 from icatfs.transport.patience import OVERLOADED_S, Attempt, Fault, Patience
 from icatfs.transport.stream import LARGEST_ERROR, SILENCE_S, ByteStream
 from icatfs.transport.tls import tls_context
-from icatfs.transport.uploading import Connection, EarlyAnswer, WatchedBody
+from icatfs.transport.uploading import EarlyAnswer, Watch, WatchedBody, ended
 
 if TYPE_CHECKING:
     import random
@@ -85,8 +84,14 @@ class _Failed(Exception):
     ) -> None:
         super().__init__(fault.value)
         self.attempt = Attempt(fault, begun, trio.current_time())
-        self.error = error
-        self.answer = answer
+        self._error = error
+        self._answer = answer
+
+    def outcome(self) -> object:
+        """What the caller gets."""
+        if self._error is not None:
+            raise self._error from self.__cause__
+        return self._answer
 
 
 class Transport:
@@ -99,11 +104,13 @@ class Transport:
         unreachable_s: float,
         user_agent: str,
         tls: ssl.SSLContext,
+        silence_s: float = SILENCE_S,
         http: httpx.AsyncBaseTransport | None = None,
         dice: random.Random | None = None,
     ) -> None:
         # given
         self._unreachable_s = unreachable_s
+        self._silence_s = silence_s
         self._dice = dice
         # constant
         headers = {"User-Agent": user_agent, "Accept": "*/*", "Accept-Encoding": "identity"}
@@ -206,30 +213,33 @@ class Transport:
         if length is not None:
             framing = {"Content-Length": str(length)}
         headers = {"Content-Type": "application/octet-stream", **framing}
-        watch = _Watch()
-        with await self._admission.acquire(Lane.BULK):
-            begun = trio.current_time()
-            timeout_s = timeout_s or _STORED_S
-            head = self._build(self._single, "PUT", url, params, timeout_s, headers=headers)
-            request = httpx.Request(
-                head.method,
-                head.url,
-                headers=head.headers,
-                stream=_Body(WatchedBody(body, watch.connection, self._sent, httpcore.ReadTimeout)),
-                extensions={**head.extensions, "trace": watch.saw},
-            )
-            try:
-                stream = await self._head(self._single, request, begun)
-                answer = await _whole(stream, begun, LARGEST_ERROR)
-                self._judge(answer, answer, Lane.BULK, begun, url)
-            except EarlyAnswer as early:
-                return Answer(early.status, early.headers, early.body)
-            except _Failed as failed:
-                self._note(failed.attempt)
-                if failed.error is not None:
-                    raise failed.error from failed.__cause__
-                return failed.answer  # type: ignore[return-value]
-            return answer
+        timeout_s = timeout_s or _STORED_S
+        head = self._build(self._single, "PUT", url, params, timeout_s, headers=headers)
+        async with ended(body):
+            with await self._admission.acquire(Lane.BULK):
+                try:
+                    return await self._send(head, body)
+                except EarlyAnswer as early:
+                    return Answer(early.status, early.headers, early.body)
+                except _Failed as failed:
+                    self._note(failed.attempt)
+                    return cast("Answer", failed.outcome())
+
+    async def _send(self, head: httpx.Request, body: AsyncIterable[bytes]) -> Answer:
+        begun = trio.current_time()
+        watch = Watch()
+        watched = WatchedBody(body, watch.connection, self._sent)
+        request = httpx.Request(
+            head.method,
+            head.url,
+            headers=head.headers,
+            stream=watched,
+            extensions={**head.extensions, "trace": watch.saw},
+        )
+        stream = await self._head(self._single, request, begun)
+        answer = await _whole(stream, begun, LARGEST_ERROR)
+        self._judge(answer, answer, Lane.BULK, begun, str(head.url))
+        return answer
 
     def status(self) -> TransportStatus:
         """Counts as they are now."""
@@ -258,9 +268,7 @@ class Transport:
                 self._note(failed.attempt)
                 delay_s = patience.next_delay_s(failed.attempt)
                 if delay_s is None:
-                    if failed.error is not None:
-                        raise failed.error from failed.__cause__
-                    return cast("T", failed.answer)
+                    return cast("T", failed.outcome())
             self._retries += 1
             await trio.sleep(delay_s)
 
@@ -299,7 +307,7 @@ class Transport:
             fault, ours = explained(error, request.url.netloc.decode("ascii"))
             raise _Failed(fault, begun, error=ours) from error
         # httpcore looks the time-out up when it begins to read the body.
-        request.extensions["timeout"]["read"] = SILENCE_S
+        request.extensions["timeout"]["read"] = self._silence_s
         return ByteStream(response, slot, self._received)
 
     def _judge(self, answer: Answer, outcome: object, lane: Lane, begun: float, url: str) -> None:
@@ -324,28 +332,6 @@ class Transport:
         self._bytes_out += size
 
 
-class _Body(httpx.AsyncByteStream):
-    def __init__(self, body: WatchedBody) -> None:
-        self._body = body
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self._body
-
-
-class _Watch:
-    """Remembers the connection of one request, by httpcore's trace extension."""
-
-    def __init__(self) -> None:
-        self._connection: Connection | None = None
-
-    async def saw(self, event: str, facts: Mapping[str, Any]) -> None:
-        if event.endswith(("connect_tcp.complete", "start_tls.complete")):
-            self._connection = facts["return_value"]
-
-    def connection(self) -> Connection | None:
-        return self._connection
-
-
 async def _whole(stream: ByteStream, begun: float, most: int) -> Answer:
     try:
         return Answer(stream.status, stream.headers, await stream.body(most))
@@ -363,9 +349,14 @@ async def open_transport(
     insecure: bool = False,
     limits: Limits = Limits(),  # noqa: B008 - frozen
     unreachable_s: float = 10.0,
+    silence_s: float = SILENCE_S,
     http: httpx.AsyncBaseTransport | None = None,
 ) -> AsyncIterator[Transport]:
-    """A transport whose connections are closed at the end; ``http`` stands in for the network."""
+    """A transport whose connections are closed at the end.
+
+    ``unreachable_s`` is the patience with a server that does not answer at all, ``silence_s`` with
+    one that stops in the middle of a body; ``http`` stands in for the network. ConfigError.
+    """
     for name in ("httpx", "httpcore"):
         logging.getLogger(name).setLevel(logging.WARNING)
     transport = Transport(
@@ -373,6 +364,7 @@ async def open_transport(
         unreachable_s=unreachable_s,
         user_agent=user_agent or f"icatfs/{__version__} (+ICAT as a file system)",
         tls=tls_context(ca_file, insecure=insecure),
+        silence_s=silence_s,
         http=http,
     )
     try:

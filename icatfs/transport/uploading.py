@@ -11,12 +11,17 @@ and the upload goes on.
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 import h11
+import httpcore
+import httpx
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
+    from typing import Self
 
 _GLANCE_S = 0.05
 _REST_OF_ANSWER_S = 5.0
@@ -41,7 +46,7 @@ class EarlyAnswer(Exception):
         self.body = body
 
 
-class WatchedBody:
+class WatchedBody(httpx.AsyncByteStream):
     """An async iterator over ``body``; not a generator, so that nothing is left to finalise."""
 
     def __init__(
@@ -49,15 +54,13 @@ class WatchedBody:
         body: AsyncIterable[bytes],
         connection: Callable[[], Connection | None],
         sent: Callable[[int], None],
-        silent: type[Exception],
     ) -> None:
         # given
         self._pieces: AsyncIterator[bytes] = aiter(body)
         self._connection = connection
         self._sent = sent
-        self._silent = silent
 
-    def __aiter__(self) -> WatchedBody:
+    def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> bytes:
@@ -71,7 +74,7 @@ class WatchedBody:
     async def _look(self, connection: Connection) -> None:
         try:
             data = await connection.read(_CHUNK, timeout=_GLANCE_S)
-        except self._silent:
+        except httpcore.ReadTimeout:
             return
         if data:
             raise await self._answer(connection, data)
@@ -88,7 +91,7 @@ class WatchedBody:
             if event is h11.NEED_DATA:
                 try:
                     parser.receive_data(await connection.read(_CHUNK, timeout=_REST_OF_ANSWER_S))
-                except self._silent:
+                except httpcore.ReadTimeout:
                     break
             elif isinstance(event, h11.Response):
                 status = event.status_code
@@ -98,3 +101,27 @@ class WatchedBody:
             elif isinstance(event, (h11.EndOfMessage, h11.ConnectionClosed)) or event is h11.PAUSED:
                 break
         return EarlyAnswer(status, headers, body)
+
+
+class Watch:
+    """Remembers the connection of one request, by httpcore's trace extension."""
+
+    def __init__(self) -> None:
+        self._connection: Connection | None = None
+
+    async def saw(self, event: str, facts: Mapping[str, Any]) -> None:
+        if event.endswith(("connect_tcp.complete", "start_tls.complete")):
+            self._connection = facts["return_value"]
+
+    def connection(self) -> Connection | None:
+        return self._connection
+
+
+@asynccontextmanager
+async def ended(body: AsyncIterable[bytes]) -> AsyncIterator[None]:
+    """A generator that is left half-way is ended here, not by the garbage collector."""
+    try:
+        yield
+    finally:
+        if isinstance(body, AsyncGenerator):
+            await body.aclose()
