@@ -99,14 +99,16 @@ class Mounts:
 
 
 @contextmanager
-def fails_with(number: int) -> Iterator[None]:
-    """The block raises an OSError of this errno."""
+def fails_with(*numbers: int) -> Iterator[None]:
+    """The block raises an OSError of one of these errnos; without any, of whatever errno."""
+    raised: OSError | None = None
     try:
         yield
     except OSError as error:
-        assert error.errno == number, f"{error!r} is not {errno.errorcode[number]}"
-    else:
-        raise AssertionError(f"it did not fail with {errno.errorcode[number]}")
+        raised = error
+    names = [errno.errorcode[number] for number in numbers]
+    assert raised is not None, f"it did not fail with {names}"
+    assert not numbers or raised.errno in numbers, f"{raised!r} is not of {names}"
 
 
 def until(condition: Callable[[], bool], timeout_s: float = 30) -> None:
