@@ -70,6 +70,8 @@ def check(answer: Answer, wanted: Sequence[Wanted] = ()) -> bytes:
     try:
         refusal = msgspec.json.decode(answer.body, type=Refusal)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        if answer.status == 400 and not answer.body:
+            raise BadRequest("ICAT's container refuses the request: too long?") from error
         raise NotAFacility(_no_refusal(answer)) from error
     raise _translate(refusal, wanted)
 

@@ -56,6 +56,8 @@ def refusal(status: int, headers: Mapping[str, str], body: bytes) -> IcatfsError
     try:
         said = msgspec.json.decode(body, type=Refusal)
     except (msgspec.DecodeError, UnicodeDecodeError):
+        if status == 400 and not body:
+            return BadRequest("The data service's container refuses the request: too long?")
         return _without_code(status, headers)
     message = _UUID.sub("<id>", said.message).strip()
     match said.code:

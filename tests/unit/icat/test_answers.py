@@ -91,3 +91,8 @@ def test_a_redirection_names_the_address_without_its_query() -> None:
     with pytest.raises(NotAFacility, match=r"https://icat\.example\.org/icat:") as caught:
         check(answer)
     assert SESSION not in str(caught.value)
+
+
+def test_an_empty_400_is_about_the_request() -> None:
+    with pytest.raises(BadRequest):
+        check(Answer(400, {}, b""))

@@ -94,3 +94,7 @@ def test_a_page_of_a_failing_server_is_its_failure() -> None:
 
 def test_a_good_answer_is_its_body() -> None:
     assert check(204, {}, b"") == b""
+
+
+def test_an_empty_400_is_about_the_request() -> None:
+    assert type(refusal(400, {}, b"")) is BadRequest
