@@ -12,16 +12,21 @@ import time
 
 
 class Clock:
-    """Wall-clock time plus what it was advanced by. ``advance`` may be called from any thread."""
+    """Wall-clock time plus what it was advanced by. ``advance`` may be called from any thread.
 
-    def __init__(self) -> None:
+    A clock that is not ``running`` stands still between two calls of ``advance``.
+    """
+
+    def __init__(self, *, running: bool = True) -> None:
+        # given
+        self._stands_at = None if running else time.time()
         # mutable
         self._ahead_s = 0.0
         self._sleepers: set[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = set()
 
     def now(self) -> float:
         """Seconds since the epoch, UTC."""
-        return time.time() + self._ahead_s
+        return (time.time() if self._stands_at is None else self._stands_at) + self._ahead_s
 
     def advance(self, seconds: float) -> None:
         """Jump ahead, at once and for good; whoever sleeps to a time now past wakes up."""
@@ -39,7 +44,7 @@ class Clock:
         try:
             while (left := until - self.now()) > 0:
                 sleeper[1].clear()
-                await _wait_up_to(sleeper[1], left)
+                await _wait_up_to(sleeper[1], left if self._stands_at is None else float("inf"))
         finally:
             self._sleepers.discard(sleeper)
 
