@@ -1,0 +1,279 @@
+"""The README's section "Semantics", sentence by sentence, on real mounts.
+
+The docstring of each test is the sentence that it executes; the last test compares them with the
+README, so that neither can change without the other.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from support.mounts import Mounts, fails_with, until
+
+import icatfs
+from icatfs.facility.testing import FacilityHandle, running_facility
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+VISIT = "ESNF/12100409-ST/1.1-P"
+DATASET = f"{VISIT}/e208945"
+FILE = f"{DATASET}/e208945.nxs"
+
+
+@pytest.fixture
+def facility() -> Iterator[FacilityHandle]:
+    with running_facility("--storage", "dataset", "--restore-delay", "1") as started:
+        yield started
+
+
+@pytest.fixture
+def point(mounts: Mounts, facility: FacilityHandle) -> Iterator[Path]:
+    mounted = mounts.mount(facility)
+    yield mounted
+    mounts.unmount(mounted, "--lazy")
+
+
+def dataset_id(facility: FacilityHandle, name: str) -> int:
+    ids = facility.search(f"SELECT ds.id FROM Dataset ds WHERE ds.name = '{name}'")
+    assert isinstance(ids[0], int)
+    return ids[0]
+
+
+def stored(facility: FacilityHandle, name: str) -> list[object]:
+    return facility.search(f"SELECT df.fileSize FROM Datafile df WHERE df.name = '{name}'")
+
+
+# Looking.
+
+
+def test_hierarchy(point: Path) -> None:
+    """A file is at `/<facility>/<investigation>/<visit>/<dataset>/<file>`, and none is hidden."""
+    assert os.listdir(point) == ["ESNF"]
+    assert sorted(os.listdir(point / "ESNF")) == ["08100122-EF", "10100601-ST", "12100409-ST"]
+    assert os.listdir(point / "ESNF/12100409-ST") == ["1.1-P"]
+    assert len(os.listdir(point / DATASET)) == 4
+
+
+def test_sizes_and_times(facility: FacilityHandle, point: Path) -> None:
+    """A file has the size and the modification time that the catalogue has for it."""
+    facts = (point / f"{DATASET}/e208945.dat").stat()
+    rows = facility.search(
+        "SELECT df.fileSize, df.datafileModTime FROM Datafile df WHERE df.name = 'e208945.dat'"
+    )
+    assert facts.st_size == rows[0][0]
+    shown = subprocess.run(
+        ["date", "-u", "-d", rows[0][1], "+%s"], capture_output=True, text=True, check=True
+    )
+    assert facts.st_mtime == int(shown.stdout)
+
+
+def test_blocks(point: Path) -> None:
+    """Whether data are on disk or on tape changes neither sizes, nor blocks, nor modes."""
+    facts = (point / FILE).stat()
+    assert facts.st_blocks == -(-facts.st_size // 512)
+    assert (point / DATASET).stat().st_mode & 0o111 == 0o111
+
+
+def test_looking_is_free(facility: FacilityHandle, point: Path) -> None:
+    """Listing, `stat`, opening and reading attributes never bring data back from tape."""
+    facility.archive(datasets=[dataset_id(facility, "e208945")])
+    subprocess.run(["ls", "-lR", point], check=True, capture_output=True)
+    with open(point / FILE, "rb"):
+        assert os.getxattr(point / FILE, "user.icat.status") == b"ARCHIVED"
+    assert facility.counters()["restores"] == 0
+
+
+def test_listings_are_kept(facility: FacilityHandle, point: Path) -> None:
+    """What was listed is not asked for again for a minute (in running visits 15 seconds)."""
+    os.listdir(point / DATASET)
+    before = facility.counters()["queries"]
+    for _ in range(5):
+        os.listdir(point / DATASET)
+        os.stat(point / FILE)
+        assert not (point / DATASET / "absent").exists()
+    assert facility.counters()["queries"] <= before + 1
+
+
+def test_facts(point: Path) -> None:
+    """The catalogue's facts are the extended attributes `user.icat.*`, which cannot be changed."""
+    assert os.getxattr(point / FILE, "user.icat.kind") == b"datafile"
+    assert os.getxattr(point / FILE, "user.icat.dataset")
+    with fails_with(errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.ENOSYS, errno.EROFS):
+        os.setxattr(point / FILE, "user.icat.checksum", b"0")
+
+
+# Reading.
+
+
+def test_true_bytes(facility: FacilityHandle, point: Path) -> None:
+    """A read gives the bytes of the facility or an error, never anything else."""
+    ids = facility.search("SELECT df.id FROM Datafile df WHERE df.name = 'e208945.nxs'")
+    assert (point / FILE).read_bytes() == facility.content(ids[0])
+
+
+def test_damage_is_an_error(facility: FacilityHandle, point: Path) -> None:
+    """A file whose length or CRC-32 contradicts the catalogue cannot be read to its end (`EIO`)."""
+    facility.faults({"endpoint": "ids/getData", "kind": "corrupt", "after_bytes": 1000})
+    with fails_with(errno.EIO):
+        (point / FILE).read_bytes()
+
+
+def test_read_once(facility: FacilityHandle, point: Path) -> None:
+    """What was read once comes from the local cache, also in the next mount."""
+    content = (point / FILE).read_bytes()
+    sent = facility.counters()["bytes_sent"]
+    script = "import sys, zlib; print(zlib.crc32(open(sys.argv[1], 'rb').read()))"
+    done = subprocess.run(
+        [sys.executable, "-c", script, point / FILE], capture_output=True, text=True, check=True
+    )
+    assert int(done.stdout) == zlib.crc32(content)
+    assert facility.counters()["bytes_sent"] == sent
+
+
+def test_tape(facility: FacilityHandle, point: Path) -> None:
+    """Reading a file on tape asks for its restore once, however many read, and waits for it."""
+    facility.archive(datasets=[dataset_id(facility, "e208945")])
+    readers = [subprocess.Popen(["cat", point / FILE], stdout=subprocess.PIPE) for _ in range(5)]
+    contents = {reader.communicate(timeout=60)[0] for reader in readers}
+    assert len(contents) == 1
+    assert len(contents.pop()) == 396430
+    assert facility.counters()["restores"] == 1
+
+
+def test_interruption(facility: FacilityHandle, point: Path) -> None:
+    """A program that waits for tape can be interrupted; the restore goes on."""
+    facility.archive(datasets=[dataset_id(facility, "e208945")])
+    facility.faults({"endpoint": "ids/", "kind": "restore_never"})
+    with subprocess.Popen(["cat", point / FILE], stdout=subprocess.DEVNULL) as reader:
+        until(lambda: facility.counters()["restores"] == 1)
+        reader.terminate()
+        assert reader.wait(timeout=20) != 0
+
+
+# Writing.
+
+
+def test_close_is_truth(facility: FacilityHandle, point: Path) -> None:
+    """When `close` returns without an error the facility has the file, size and CRC-32 compared."""
+    folder = point / VISIT / "new"
+    folder.mkdir()
+    with open(folder / "file", "wb") as file:
+        file.write(b"12345")
+        file.flush()
+        assert stored(facility, "file") == []
+    assert stored(facility, "file") == [5]
+
+
+def test_failed_close(mounts: Mounts, facility: FacilityHandle) -> None:
+    """When `close` fails, the bytes stay in the staging folder, named in the log and by \
+`icatfs status`."""
+    mounted = mounts.mount(facility, name="reader", user="db/rbeck")
+    with fails_with(errno.EACCES):
+        (mounted / DATASET / "file").write_bytes(b"bytes")
+    assert [one["name"] for one in mounts.status(mounted)["pending"]] == ["file"]
+    assert next((mounts.folder / "state").rglob("*.data")).read_bytes() == b"bytes"
+    assert mounts.unmount(mounted).returncode == 16
+
+
+def test_add_only(point: Path) -> None:
+    """What already exists is not changed, renamed or removed (`EPERM`)."""
+    with fails_with(errno.EPERM):
+        (point / FILE).open("r+b")
+    with fails_with(errno.EPERM):
+        (point / FILE).unlink()
+    with fails_with(errno.EPERM, errno.ENOTSUP):
+        (point / FILE).rename(point / DATASET / "other")
+
+
+def test_own_files(facility: FacilityHandle, point: Path) -> None:
+    """What a mount made it may remove again."""
+    folder = point / VISIT / "new"
+    folder.mkdir()
+    (folder / "file").write_bytes(b"x")
+    (folder / "file").unlink()
+    folder.rmdir()
+    assert facility.search("SELECT ds.id FROM Dataset ds WHERE ds.name = 'new'") == []
+
+
+def test_mkdir(facility: FacilityHandle, point: Path) -> None:
+    """`mkdir` in a visit makes a dataset; in a dataset it makes a folder of the files' names."""
+    (point / VISIT / "new/a").mkdir(parents=True)
+    (point / VISIT / "new/a/b").write_bytes(b"x")
+    rows = facility.search("SELECT df.name FROM Datafile df WHERE df.dataset.name = 'new'")
+    assert rows == ["a/b"]
+
+
+def test_places(point: Path) -> None:
+    """Files can be made in datasets only (`EPERM` elsewhere)."""
+    with fails_with(errno.EPERM):
+        (point / VISIT / "file").write_bytes(b"")
+
+
+def test_temporary_names(facility: FacilityHandle, point: Path) -> None:
+    """Files with names for the meantime (`.name.XXXXXX`, `*.part`, `*~`, `.*.swp` ...) stay local \
+until they are renamed."""
+    folder = point / VISIT / "new"
+    folder.mkdir()
+    (folder / "data.part").write_bytes(b"x")
+    assert stored(facility, "data.part") == []
+    (folder / "data.part").rename(folder / "data")
+    assert (stored(facility, "data.part"), stored(facility, "data")) == ([], [1])
+
+
+def test_fsync(facility: FacilityHandle, point: Path) -> None:
+    """`fsync` brings the bytes to the local disk, not to the facility: `close` does that."""
+    folder = point / VISIT / "new"
+    folder.mkdir()
+    with open(folder / "file", "wb") as file:
+        file.write(b"x")
+        file.flush()
+        os.fsync(file.fileno())
+        assert stored(facility, "file") == []
+
+
+def test_read_only(mounts: Mounts, facility: FacilityHandle) -> None:
+    """A mount with `--mode ro`, or of a read-only data service, changes nothing (`EROFS`)."""
+    mounted = mounts.mount(facility, "--mode", "ro", name="ro")
+    with fails_with(errno.EROFS):
+        (mounted / VISIT / "new").mkdir()
+    with fails_with(errno.EROFS):
+        (mounted / FILE).unlink()
+    assert mounts.unmount(mounted).returncode == 0
+
+
+# Trouble.
+
+
+def test_outage(mounts: Mounts) -> None:
+    """While the facility cannot be reached, what must be asked fails with `EHOSTUNREACH` or \
+`ETIMEDOUT`, and `df` answers all the same."""
+    with running_facility("--storage", "single") as facility:
+        mounted = mounts.mount(facility, name="lost")
+    with fails_with(errno.EHOSTUNREACH, errno.ETIMEDOUT):
+        os.listdir(mounted / "ESNF")
+    assert os.statvfs(mounted).f_bsize > 0
+    mounts.unmount(mounted, "--lazy")
+
+
+def test_the_readme_has_exactly_these_sentences() -> None:
+    readme = Path(icatfs.__file__).parent.parent.joinpath("README.md").read_text(encoding="utf-8")
+    section = readme.split("\n## Semantics\n")[1].split("\n## ")[0]
+    bullets = [
+        " ".join(text.split())
+        for text in re.findall(r"^\* (.*(?:\n  .*)*)$", section, re.MULTILINE)
+    ]
+    sentences = [
+        " ".join(test.__doc__.split())
+        for name, test in globals().items()
+        if name.startswith("test_") and test.__doc__
+    ]
+    assert bullets == sentences
