@@ -15,22 +15,13 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from dataclasses import dataclass, field, replace
+from dataclasses import replace as replace_node
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import trio
 
-from icatfs.catalogue.node import (
-    Node,
-    NodeKey,
-    datafile_node,
-    dataset_node,
-    facility_node,
-    folder_node,
-    nanoseconds,
-    root_node,
-    visit_node,
-)
+from icatfs.catalogue.node import Node, NodeKey
 from icatfs.errors import (
     AccessDenied,
     Busy,
@@ -67,7 +58,7 @@ if TYPE_CHECKING:
     from icatfs.fs.ports import Caller
 
 WHEN = datetime(2025, 5, 4, 3, 2, 1, tzinfo=UTC)
-MTIME_NS = nanoseconds(WHEN)
+MTIME_NS = int(WHEN.timestamp()) * 1_000_000_000
 VISIT = "/ESNF/INV/1"
 DATASET = f"{VISIT}/data"
 
@@ -79,6 +70,18 @@ FAILURES: dict[str, type[IcatfsError]] = {
     "gone": NotFound,
     "failed": RecallFailed,
 }
+
+
+def inside(path: str) -> NodeKey:
+    """The folder that a path inside the dataset is in."""
+    above = path.rpartition("/")[0]
+    return NodeKey(Kind.FOLDER, 3, above) if above else NodeKey(Kind.DATASET, 3)
+
+
+def folder_node(path: str) -> Node:
+    """A folder inside the dataset."""
+    key = NodeKey(Kind.FOLDER, 3, path)
+    return Node(key, inside(path), path.rpartition("/")[2], MTIME_NS, dataset=DatasetId(3))
 
 
 class FakeListing:
@@ -114,20 +117,28 @@ class FakeCatalogue:
         self.asked: Counter[str] = Counter()
         self.invalidated: list[NodeKey] = []
         self._ids = itertools.count(100)
-        self.root = root_node()
+        self.root = Node(NodeKey(Kind.ROOT, 0), None, "", 0)
         self.nodes[self.root.key] = self.root
-        facility = self.add(facility_node("ESNF", FacilityRow(FacilityId(1), "ESNF", "Lab", WHEN)))
+        lab = FacilityRow(FacilityId(1), "ESNF", "Lab", WHEN)
+        facility = self.add(
+            Node(NodeKey(Kind.FACILITY, 1), self.root.key, "ESNF", MTIME_NS, entity=lab)
+        )
         investigation = self.add(
             Node(NodeKey(Kind.INVESTIGATION, 1, "INV"), facility.key, "INV", MTIME_NS)
         )
         visit = InvestigationRow(
             InvestigationId(2), "INV", "1", "A title", "10.1/visit", WHEN, WHEN, WHEN, WHEN, None
         )
-        self.visit = self.add(visit_node(investigation.key, "1", visit))
+        self.visit = self.add(
+            Node(NodeKey(Kind.VISIT, 2), investigation.key, "1", MTIME_NS, entity=visit)
+        )
         row = DatasetRow(
             DatasetId(3), "data", False, WHEN, WHEN, WHEN, WHEN, "data/location", "10.1/dataset"
         )
-        self.dataset = self.add(dataset_node(self.visit.key, "data", row))
+        key = NodeKey(Kind.DATASET, 3)
+        self.dataset = self.add(
+            Node(key, self.visit.key, "data", MTIME_NS, entity=row, dataset=DatasetId(3))
+        )
         for name, content in files.items():
             self.put(name, content)
 
@@ -145,12 +156,22 @@ class FakeCatalogue:
         for depth in range(1, len(parts) + 1):
             key = NodeKey(Kind.FOLDER, 3, "/".join(parts[:depth]))
             if key not in self.nodes:
-                self.add(folder_node(self.dataset, key.name))
+                self.add(folder_node(key.name))
         datafile = DatafileId(next(self._ids))
         size = None if plain.startswith("unknown") else len(content)
         self.contents[datafile] = content
         row = DatafileRow(datafile, name, size, WHEN, None, WHEN, WHEN, "bef32c73", f"loc/{name}")
-        return self.add(datafile_node(DatasetId(3), folder, plain, row))
+        return self.add(
+            Node(
+                NodeKey(Kind.DATAFILE, datafile),
+                inside(name),
+                plain,
+                MTIME_NS,
+                size=size or 0,
+                entity=row,
+                dataset=DatasetId(3),
+            )
+        )
 
     def change(self, node: Node, content: bytes) -> Node:
         """Replace the content of a datafile."""
@@ -271,7 +292,7 @@ class FakeTransfer:
 
 async def wait_for(path: Path) -> None:
     """Return when a file is there."""
-    while not path.exists():  # noqa: ASYNC110 - another process makes it
+    while not path.exists():  # noqa: ASYNC110, ASYNC240 - another process makes it
         await trio.sleep(0.02)
 
 
@@ -396,11 +417,7 @@ class FakeWriting:
         if self.find(folder, name) or name in self._catalogue.children.get(folder.key, {}):
             raise Exists(name)
         path = f"{folder.path_in_dataset}/{name}".lstrip("/")
-        node = replace(
-            folder_node(self._catalogue.dataset, path),
-            key=NodeKey(Kind.DATAFILE, -next(self._ids)),
-            entity=None,
-        )
+        node = replace(folder_node(path), key=NodeKey(Kind.DATAFILE, -next(self._ids)))
         draft = self.drafts[node.key] = FakeDraft(self, node)
         return draft
 
@@ -413,7 +430,7 @@ class FakeWriting:
 
     async def mkdir(self, folder: Node, name: str) -> Node:
         path = f"{folder.path_in_dataset}/{name}".lstrip("/")
-        node = folder_node(self._catalogue.dataset, path)
+        node = folder_node(path)
         self.folders.setdefault(folder.key, {})[name] = node
         return node
 
@@ -438,16 +455,7 @@ class FakeWriting:
         if draft is None:
             raise NotPermitted(f"{node.name} exists and is not renamed")
         path = f"{new_folder.path_in_dataset}/{new_name}".lstrip("/")
-        moved = folder_node(self._catalogue.dataset, path)
-        draft.node = Node(
-            node.key,
-            moved.parent,
-            new_name,
-            node.mtime_ns,
-            node.size,
-            dataset=node.dataset,
-            path_in_dataset=path,
-        )
+        draft.node = replace_node(draft.node, name=new_name, parent=inside(path))
         return draft.node
 
     async def set_mtime(self, node: Node, mtime_ns: int) -> None:
