@@ -72,21 +72,18 @@ def test_folders_tell_what_they_stand_for(mount: MemoryMount) -> None:
     ],
 )
 def test_what_is_not_there_says_so(mount: MemoryMount, name: str, expected: int) -> None:
-    with pytest.raises(OSError) as caught:
+    with pytest.raises(OSError, match=os.strerror(expected)):
         os.getxattr(mount.data / "hello.txt", name)
-    assert caught.value.errno == expected
 
 
 def test_access_control_lists_do_not_exist(mount: MemoryMount) -> None:
-    with pytest.raises(OSError) as caught:
+    with pytest.raises(OSError, match=os.strerror(errno.EOPNOTSUPP)):
         os.getxattr(mount.data / "hello.txt", "system.posix_acl_access")
-    assert caught.value.errno in (errno.EOPNOTSUPP, errno.ENODATA)
 
 
 def test_attributes_cannot_be_set(mount: MemoryMount) -> None:
-    with pytest.raises(OSError) as caught:
+    with pytest.raises(OSError, match=os.strerror(errno.EOPNOTSUPP)):
         os.setxattr(mount.data / "hello.txt", "user.icat.doi", b"10.1/mine")
-    assert caught.value.errno == errno.EOPNOTSUPP
 
 
 def test_copying_with_all_attributes_works(mount: MemoryMount, tmp_path: Path) -> None:

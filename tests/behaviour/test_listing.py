@@ -45,7 +45,7 @@ def test_a_folder_lists_itself_and_its_parent(mount: MemoryMount) -> None:
     done = subprocess.run(
         ["ls", "-ai", mount.data / "folder"], capture_output=True, text=True, timeout=30, check=True
     )
-    numbers = dict(reversed(line.split()) for line in done.stdout.splitlines())
+    numbers = {line.split()[1]: line.split()[0] for line in done.stdout.splitlines()}
     assert int(numbers["."]) == os.stat(mount.data / "folder").st_ino
     assert int(numbers[".."]) == os.stat(mount.data).st_ino
 

@@ -75,9 +75,11 @@ def test_busy_data_are_waited_for(mount: MemoryMount) -> None:
     ],
 )
 def test_a_failing_read_has_its_errno(mount: MemoryMount, name: str, expected: int) -> None:
-    with open(mount.data / name, "rb", buffering=0) as stream, pytest.raises(OSError) as caught:
+    with (
+        open(mount.data / name, "rb", buffering=0) as stream,
+        pytest.raises(OSError, match=os.strerror(expected)),
+    ):
         stream.read(10)
-    assert caught.value.errno == expected
 
 
 def test_a_failure_is_logged_once_with_path_reason_and_remedy(

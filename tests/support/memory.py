@@ -16,7 +16,7 @@ TESTS = Path(__file__).parent.parent
 
 @dataclass
 class MemoryMount:
-    """One mount; ``data`` is its dataset folder, ``control`` the folder of signals to the server."""
+    """One mount; ``data`` is its dataset folder, ``control`` where the server is told things."""
 
     point: Path
     control: Path
