@@ -44,7 +44,7 @@ _WHOLE = {"": "%", "%": "%25", ".": "%2E", "..": "%2E%2E"}
 _SPECIAL = re.compile(r"[/\0]|%(?=[0-9A-F]{2}|~)")
 _ESCAPES = {"/": "%2F", "\0": "%00", "%": "%25"}
 _ESCAPED = re.compile(r"%([0-9A-F]{2})")
-_ID = re.compile(r"%~(0|[1-9][0-9]*)\Z")
+_ID = re.compile(r"%~(0|[1-9][0-9]{0,18})\Z")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from icatfs.icat.records import DatafileRow, DatasetRow, FacilityRow, InvestigationRow
 from icatfs.values import ContentVersion, DatafileId, DatasetId, Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from icatfs.values import FacilityId
 
 Entity = FacilityRow | InvestigationRow | DatasetRow | DatafileRow
 
@@ -122,6 +128,13 @@ def facility_node(name: str, row: FacilityRow) -> Node:
     return Node(key, ROOT_KEY, name, nanoseconds(folder_mtime(row)), entity=row)
 
 
+def investigation_node(facility: FacilityId, name: str, visits: Sequence[InvestigationRow]) -> Node:
+    """All visits of one investigation name; as new as its newest visit."""
+    key = NodeKey(Kind.INVESTIGATION, facility, visits[0].name)
+    mtime_ns = max(nanoseconds(folder_mtime(row)) for row in visits)
+    return Node(key, NodeKey(Kind.FACILITY, facility), name, mtime_ns)
+
+
 def visit_node(parent: NodeKey, name: str, row: InvestigationRow) -> Node:
     """A visit; ``parent`` is the INVESTIGATION that it belongs to."""
     key = NodeKey(Kind.VISIT, row.id)
@@ -135,16 +148,16 @@ def dataset_node(parent: NodeKey, name: str, row: DatasetRow) -> Node:
     return Node(key, parent, name, mtime_ns, entity=row, dataset=DatasetId(row.id))
 
 
-def folder_node(dataset: Node, path: str) -> Node:
+def folder_node(dataset: DatasetRow, path: str) -> Node:
     """A folder inside a dataset, by its shown path."""
     above, _, name = path.rpartition("/")
     return Node(
-        NodeKey(Kind.FOLDER, dataset.key.id, path),
-        NodeKey(Kind.FOLDER, dataset.key.id, above) if above else dataset.key,
+        NodeKey(Kind.FOLDER, dataset.id, path),
+        NodeKey(Kind.FOLDER, dataset.id, above) if above else NodeKey(Kind.DATASET, dataset.id),
         name,
-        dataset.mtime_ns,
-        entity=dataset.entity,
-        dataset=dataset.dataset,
+        nanoseconds(folder_mtime(dataset)),
+        entity=dataset,
+        dataset=DatasetId(dataset.id),
     )
 
 

@@ -1,0 +1,136 @@
+"""How each kind of folder is asked for: as a whole, and one name in it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from icatfs.catalogue import listing, naming
+from icatfs.catalogue.dataset import DatasetSnapshot
+from icatfs.catalogue.node import (
+    NodeKey,
+    datafile_node,
+    dataset_node,
+    folder_node,
+    investigation_node,
+)
+from icatfs.values import DatasetId, FacilityId, InvestigationId, Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from datetime import datetime
+
+    from icatfs.catalogue.node import Node
+    from icatfs.catalogue.questions import FirstRows, Questions
+    from icatfs.catalogue.shelf import Snapshot
+    from icatfs.icat.records import DatasetRow, InvestigationRow
+
+_GRACE = timedelta(days=1)
+_UNENDED = timedelta(days=90)
+
+ALWAYS_LISTED = frozenset({Kind.ROOT, Kind.INVESTIGATION})
+"""Folders that are small, or that one query tells all about anyway."""
+
+
+def is_running(row: InvestigationRow, now: datetime) -> bool:
+    """Whether new data are to be expected in a visit.
+
+    It has begun, and its end was not more than a day ago; without an end date (many catalogues
+    never set one) it began less than 90 days ago.
+    """
+    if row.start is None or row.start > now:
+        return False
+    if row.end is not None:
+        return row.end + _GRACE >= now
+    return row.start + _UNENDED >= now
+
+
+async def all_rows(questions: Questions, key: NodeKey) -> Sequence[Any]:
+    """The rows of a whole folder: `Visits` for a FACILITY, rows of ICAT for all others."""
+    match key.kind:
+        case Kind.ROOT:
+            return await questions.facilities()
+        case Kind.FACILITY:
+            return listing.grouped(await questions.investigations(FacilityId(key.id)))
+        case Kind.INVESTIGATION:
+            return await questions.visits(FacilityId(key.id), key.name)
+        case Kind.VISIT:
+            return await questions.datasets(InvestigationId(key.id))
+        case Kind.DATASET:
+            return await questions.datafiles(DatasetId(key.id))
+        case Kind.FOLDER | Kind.DATAFILE:
+            raise AssertionError(key)
+
+
+def maker(key: NodeKey, dataset: DatasetRow | None) -> Callable[[Sequence[Any]], Snapshot]:
+    """What makes a snapshot of the rows of a folder; a DATASET needs its own row for that."""
+    match key.kind:
+        case Kind.ROOT:
+            return listing.facilities_snapshot
+        case Kind.FACILITY:
+            return partial(listing.facility_snapshot, FacilityId(key.id))
+        case Kind.INVESTIGATION:
+            return partial(listing.visits_snapshot, key)
+        case Kind.VISIT:
+            return partial(listing.visit_snapshot, key)
+        case Kind.DATASET:
+            assert dataset is not None
+            return partial(DatasetSnapshot, dataset)
+        case Kind.FOLDER | Kind.DATAFILE:
+            raise AssertionError(key)
+
+
+def is_askable(path: str, *, facility: bool) -> bool | None:
+    """Whether a path can be asked for by name: each component is the plain name of something.
+
+    None: such a path does not exist. False: it names something by id, only the listing can tell.
+    """
+    answer = True
+    for component in path.split("/"):
+        if naming.entity_name(component).entity_id is not None:
+            answer = False
+        elif not naming.is_canonical(component, facility=facility):
+            return None
+    return answer
+
+
+async def dataset_named(questions: Questions, visit: NodeKey, name: str) -> Node | None:
+    """The dataset of this shown name."""
+    wanted = naming.entity_name(name).name
+    row = await questions.dataset_named(InvestigationId(visit.id), wanted)
+    return None if row is None else dataset_node(visit, name, row)
+
+
+def investigation_of(
+    key: NodeKey, name: str | None, rows: Sequence[InvestigationRow]
+) -> Node | None:
+    """The folder of one investigation name; ``name`` is the shown one if it is known."""
+    if not rows:
+        return None
+    if name is None:
+        name = naming.shown(key.name, min(row.id for row in rows))
+    return investigation_node(FacilityId(key.id), name, rows)
+
+
+async def nearest(questions: Questions, dataset: DatasetId, path: str) -> FirstRows:
+    """The first datafiles that a path in a dataset may stand for."""
+    parts = tuple(naming.entity_name(component).name for component in path.split("/"))
+    return await questions.near(dataset, parts)
+
+
+def settled(dataset: DatasetRow, path: str, found: FirstRows) -> Node | None:
+    """What a path stands for; a folder hides no file, but takes the plain name from it.
+
+    Raises LookupError if the rows do not tell.
+    """
+    depth = path.count("/") + 1
+    if any(len(naming.path_parts(row.name)) > depth for row in found.rows):
+        return folder_node(dataset, path)
+    if not found.is_all:
+        raise LookupError(path)
+    if not found.rows:
+        return None
+    above, _, name = path.rpartition("/")
+    lowest = min(found.rows, key=lambda row: row.id)
+    return datafile_node(DatasetId(dataset.id), above, name, lowest)

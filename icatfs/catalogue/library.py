@@ -1,0 +1,330 @@
+"""Asking and remembering: every question of the catalogue goes through the `Library`.
+
+See `icatfs.catalogue.tree` for the policy. A shelf stands for its folder through all awaits: one
+that was dropped meanwhile (`invalidate`, too many folders) still serves those who hold it, and
+nobody else; what arrives for it is not kept.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from icatfs.catalogue import fetching, naming
+from icatfs.catalogue.dataset import DatasetSnapshot
+from icatfs.catalogue.node import Node, NodeKey, datafile_node, dataset_node
+from icatfs.catalogue.shelf import Shelf, Shelves, Snapshot
+from icatfs.icat.query import MAX_PAGE
+from icatfs.icat.records import DatasetRow, InvestigationRow
+from icatfs.sharing import SingleFlight
+from icatfs.values import DatafileId, DatasetId, FacilityId, InvestigationId, Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Hashable, Sequence
+    from datetime import datetime
+
+    from icatfs.catalogue.questions import Questions
+
+_INLINE_ROWS = 20_000
+"""Up to so many rows become a snapshot in the event loop, more in a thread."""
+
+_HOMES = {Kind.VISIT: Kind.INVESTIGATION, Kind.DATASET: Kind.VISIT, Kind.DATAFILE: Kind.DATASET}
+
+
+class Library:
+    """The shelves, and how they are filled. ``default_s`` and ``running_s`` are TTLs."""
+
+    def __init__(
+        self,
+        questions: Questions,
+        nursery: trio.Nursery,
+        *,
+        default_s: float,
+        running_s: float,
+        clock: Callable[[], float],
+        wall: Callable[[], datetime],
+    ) -> None:
+        # given
+        self._questions = questions
+        self._default_s = default_s
+        self._running_s = running_s
+        self._clock = clock
+        self._wall = wall
+        # mutable: what is remembered; the visits known to be running
+        self.shelves = Shelves()
+        self._running: set[InvestigationId] = set()
+        self._flights: SingleFlight[Hashable, Any] = SingleFlight(nursery)
+
+    @property
+    def asking(self) -> int:
+        """Questions under way."""
+        return len(self._flights)
+
+    async def share(self, key: Hashable, fn: Callable[[], Awaitable[Any]]) -> Any:
+        """Ask once for all who ask for the same key now."""
+        return await self._flights.run(key, fn)
+
+    # -- shelves ----------------------------------------------------------------------------------
+
+    def shelf(
+        self,
+        key: NodeKey,
+        *,
+        dataset: DatasetRow | None = None,
+        visit: InvestigationId | None = None,
+    ) -> Shelf[Any]:
+        """The shelf of a folder (a FOLDER has none of its own), made if there is none.
+
+        A DATASET's is made with its row.
+        """
+        shelf = self.shelves.get(key)
+        if shelf is None:
+            shelf = Shelf(key, fetching.maker(key, dataset), dataset=dataset)
+            self.shelves.add(shelf)
+        elif dataset is not None and dataset is not shelf.dataset:
+            shelf.renew(fetching.maker(key, dataset), dataset)
+        if visit is not None:
+            shelf.visit = visit
+        return shelf
+
+    def expires(self, shelf: Shelf[Any]) -> float:
+        """Until when an answer of this moment is good."""
+        return self._clock() + self._ttl_s(shelf)
+
+    def _ttl_s(self, shelf: Shelf[Any]) -> float:
+        visit = shelf.key.id if shelf.key.kind is Kind.VISIT else shelf.visit
+        return self._running_s if visit in self._running else self._default_s
+
+    # -- whole folders ----------------------------------------------------------------------------
+
+    async def fresh(self, shelf: Shelf[Any]) -> Snapshot:
+        """A snapshot that is good, remembered or new."""
+        snapshot: Snapshot | None = shelf.snapshot(self._clock())
+        if snapshot is None and (shelf, "first") in self._flights:
+            snapshot = await self._first(shelf)
+        if snapshot is None:
+            snapshot = await self._all(shelf)
+        return snapshot
+
+    async def _all(self, shelf: Shelf[Any]) -> Snapshot:
+        snapshot: Snapshot = await self.share((shelf, "all"), partial(self._list, shelf))
+        return snapshot
+
+    async def _first(self, shelf: Shelf[Any]) -> Snapshot | None:
+        """The whole dataset, if it has no more than a page."""
+        if (shelf, "all") in self._flights:
+            return await self._all(shelf)
+        snapshot: Snapshot | None = await self.share(
+            (shelf, "first"), partial(self._list_first, shelf)
+        )
+        return snapshot
+
+    async def _list(self, shelf: Shelf[Any]) -> Snapshot:
+        since = shelf.changes
+        if shelf.key.kind is Kind.INVESTIGATION:
+            known = self._known_visits(shelf.key)
+            if known is not None:
+                return self._derive(shelf, *known)
+        rows = await fetching.all_rows(self._questions, shelf.key)
+        return await self._install(shelf, rows, since)
+
+    def _known_visits(self, key: NodeKey) -> tuple[Sequence[InvestigationRow], float] | None:
+        """The visits of a name as a listing of the facility has them, and until when."""
+        facility = self.shelves.get(NodeKey(Kind.FACILITY, key.id))
+        snapshot = None if facility is None else facility.snapshot(self._clock())
+        if facility is None or snapshot is None or not naming.fits(naming.escaped(key.name)):
+            return None
+        position = snapshot.position(naming.escaped(key.name))
+        rows = () if position is None else snapshot.rows[position].rows
+        return rows, facility.expires
+
+    def _derive(
+        self, shelf: Shelf[Any], rows: Sequence[InvestigationRow], expires: float
+    ) -> Snapshot:
+        snapshot: Snapshot = shelf.make(rows)
+        shelf.install(snapshot, expires)
+        return snapshot
+
+    async def _install(self, shelf: Shelf[Any], rows: Sequence[Any], since: int) -> Snapshot:
+        """A new snapshot of rows whose query began after ``since`` own changes."""
+        if shelf.key.kind in (Kind.FACILITY, Kind.INVESTIGATION):
+            self._note_running(shelf, rows)
+        while True:
+            changes = shelf.changes
+            merged = shelf.merged(rows, since)
+            snapshot: Snapshot
+            if len(merged) > _INLINE_ROWS:
+                snapshot = await trio.to_thread.run_sync(shelf.make, merged)
+            else:
+                snapshot = shelf.make(merged)
+            if changes == shelf.changes:
+                break
+        shelf.install(snapshot, self.expires(shelf))
+        if isinstance(snapshot, DatasetSnapshot):
+            shelf.is_large = shelf.is_large or len(rows) > MAX_PAGE
+            shelf.is_regular = snapshot.is_regular
+        self.shelves.shrink()
+        return snapshot
+
+    def _note_running(self, shelf: Shelf[Any], rows: Sequence[Any]) -> None:
+        now = self._wall()
+        groups = rows if shelf.key.kind is Kind.INVESTIGATION else (r for g in rows for r in g.rows)
+        for row in groups:
+            if fetching.is_running(row, now):
+                self._running.add(row.id)
+            else:
+                self._running.discard(row.id)
+
+    # -- one name ---------------------------------------------------------------------------------
+
+    async def find(self, shelf: Shelf[Any], path: str) -> Node | None:
+        """The entry of this shown path in a folder; None if there is none."""
+        answer = shelf.find(path, self._clock())
+        if answer is not None:
+            return answer.node
+        askable = fetching.is_askable(path, facility=shelf.key.kind is Kind.ROOT)
+        if askable is None:
+            return None
+        if not askable or self._is_worth_listing(shelf):
+            return (await self.fresh(shelf)).find(path)
+        node: Node | None
+        if shelf.key.kind is Kind.DATASET and not shelf.is_large:
+            snapshot = await self._first(shelf)
+            if snapshot is not None:
+                node = snapshot.find(path)
+                return node
+        node = await self.share((shelf, path), partial(self._ask_name, shelf, path))
+        return node
+
+    def _is_worth_listing(self, shelf: Shelf[Any]) -> bool:
+        return (
+            shelf.key.kind in fetching.ALWAYS_LISTED
+            or shelf.is_worth_listing
+            or (shelf.is_large and not shelf.is_regular)
+        )
+
+    async def _list_first(self, shelf: Shelf[Any]) -> Snapshot | None:
+        since = shelf.changes
+        first = await self._questions.first_datafiles(DatasetId(shelf.key.id))
+        if first.is_all:
+            return await self._install(shelf, first.rows, since)
+        shelf.is_large = True
+        shelf.is_regular = DatasetSnapshot.are_regular(first.rows)
+        return None
+
+    async def _ask_name(self, shelf: Shelf[Any], path: str) -> Node | None:
+        shelf.count(self._clock(), self._ttl_s(shelf))
+        while True:
+            changes = shelf.changes
+            try:
+                node = await self._named(shelf, path)
+            except LookupError:
+                return (await self.fresh(shelf)).find(path)
+            if changes == shelf.changes:
+                break
+        shelf.remember(path, node, self.expires(shelf))
+        return node
+
+    async def _named(self, shelf: Shelf[Any], path: str) -> Node | None:
+        key = shelf.key
+        match key.kind:
+            case Kind.FACILITY:
+                return await self._investigation_named(FacilityId(key.id), path)
+            case Kind.VISIT:
+                return await fetching.dataset_named(self._questions, key, path)
+            case Kind.DATASET:
+                found = await fetching.nearest(self._questions, DatasetId(key.id), path)
+                return fetching.settled(_row(shelf), path, found)
+            case _:
+                raise AssertionError(key)
+
+    async def _investigation_named(self, facility: FacilityId, name: str) -> Node | None:
+        """Asks for all visits of the name, and keeps them."""
+        key = NodeKey(Kind.INVESTIGATION, facility, naming.entity_name(name).name)
+        shelf = self.shelf(key)
+        rows = await self._questions.visits(facility, key.name)
+        await self._install(shelf, rows, shelf.changes)
+        return fetching.investigation_of(key, name, rows)
+
+    # -- one entity -------------------------------------------------------------------------------
+
+    async def entity(self, key: NodeKey) -> Node | None:
+        """The current facts of a VISIT, DATASET or DATAFILE; None if it has gone."""
+        shelf = await self._home(key)
+        if shelf is None:
+            return None
+        answer = shelf.by_id(key.id, self._clock())
+        if answer is not None:
+            return answer.node
+        node: Node | None
+        if self._is_worth_listing(shelf):
+            node = (await self.fresh(shelf)).by_id(key.id)
+        else:
+            node = await self.share((shelf, key.id), partial(self._ask_entity, shelf, key.id))
+        return node
+
+    async def dataset_shelf(self, dataset: DatasetId) -> Shelf[Any] | None:
+        """The shelf of a dataset of which only the id is known; None if it has gone."""
+        key = NodeKey(Kind.DATASET, dataset)
+        shelf = self.shelves.get(key)
+        if shelf is not None:
+            return shelf
+        node = await self.entity(key)
+        if node is None or node.parent is None:
+            return None
+        assert isinstance(node.entity, DatasetRow)
+        return self.shelf(key, dataset=node.entity, visit=InvestigationId(node.parent.id))
+
+    async def _home(self, key: NodeKey) -> Shelf[Any] | None:
+        """The shelf of the folder that an entity is in."""
+        shelf = self.shelves.holding(_HOMES[key.kind], key.id)
+        if shelf is None:
+            shelf = await self.share((key, "home"), partial(self._ask_home, key))
+        return shelf
+
+    async def _ask_home(self, key: NodeKey) -> Shelf[Any] | None:
+        match key.kind:
+            case Kind.VISIT:
+                home = await self._questions.visit_home(InvestigationId(key.id))
+                return None if home is None else self.shelf(NodeKey(Kind.INVESTIGATION, *home))
+            case Kind.DATASET:
+                visit = await self._questions.dataset_home(DatasetId(key.id))
+                return None if visit is None else self.shelf(NodeKey(Kind.VISIT, visit))
+            case _:
+                dataset = await self._questions.datafile_home(DatafileId(key.id))
+                return None if dataset is None else await self.dataset_shelf(dataset)
+
+    async def _ask_entity(self, shelf: Shelf[Any], entity_id: int) -> Node | None:
+        shelf.count(self._clock(), self._ttl_s(shelf))
+        while True:
+            changes = shelf.changes
+            if shelf.key.kind is Kind.VISIT:
+                node = await self._dataset(shelf.key, DatasetId(entity_id))
+            else:
+                node = await self._datafile(shelf, DatafileId(entity_id))
+            if changes == shelf.changes:
+                break
+        shelf.remember(entity_id, node, self.expires(shelf))
+        return node
+
+    async def _dataset(self, visit: NodeKey, dataset: DatasetId) -> Node | None:
+        row = await self._questions.dataset(dataset)
+        return None if row is None else dataset_node(visit, naming.shown(row.name, row.id), row)
+
+    async def _datafile(self, shelf: Shelf[Any], datafile: DatafileId) -> Node | None:
+        row = await self._questions.datafile(datafile)
+        if row is None:
+            return None
+        path = "/".join(naming.components(row.name, row.id))
+        known = shelf.known(datafile)
+        if known is not None and getattr(known.entity, "name", None) == row.name:
+            path = known.path_in_dataset
+        above, _, name = path.rpartition("/")
+        return datafile_node(DatasetId(shelf.key.id), above, name, row)
+
+
+def _row(shelf: Shelf[Any]) -> DatasetRow:
+    assert shelf.dataset is not None
+    return shelf.dataset

@@ -1,0 +1,232 @@
+"""Snapshots: what one query told about a folder, and the listings that readers get of it.
+
+A snapshot keeps the rows as they came, in ascending order of id, and for each folder the shown
+names with one number per entry; nodes are made when asked for, and the index by name when the first
+name is looked up. It grows only at its end, when this mount stores something new, so a `Listing`,
+which remembers how long the table was, does not change: offsets into it hold as long as anybody
+keeps it.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+
+from icatfs.catalogue import naming
+from icatfs.catalogue.node import dataset_node, facility_node, investigation_node, visit_node
+from icatfs.icat.records import InvestigationRow
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from icatfs.catalogue.node import Node, NodeKey
+    from icatfs.icat.records import DatasetRow, FacilityRow
+    from icatfs.values import FacilityId
+
+
+class _HasId(Protocol):
+    @property
+    def id(self) -> int: ...
+
+
+RowT = TypeVar("RowT", bound=_HasId)
+
+_id = attrgetter("id")
+_name = attrgetter("name")
+
+
+class Table(Protocol):
+    """The entries of one folder: append-only columns."""
+
+    names: list[str]
+
+    def node(self, position: int) -> Node:
+        """The entry at a position, made anew."""
+        ...
+
+    def position(self, name: str) -> int | None:
+        """Where the entry of this shown name is."""
+        ...
+
+
+class Listing:
+    """An immutable snapshot of one folder."""
+
+    __slots__ = ("_count", "_table", "folder")
+
+    def __init__(self, folder: Node, table: Table) -> None:
+        self.folder = folder
+        self._table = table
+        self._count = len(table.names)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index: int) -> Node:
+        if not 0 <= index < self._count:
+            raise IndexError(index)
+        return self._table.node(index)
+
+    def __iter__(self) -> Iterator[Node]:
+        return map(self._table.node, range(self._count))
+
+    def find(self, name: str) -> Node | None:
+        """The entry of this shown name."""
+        position = self._table.position(name)
+        if position is None or position >= self._count:
+            return None
+        return self._table.node(position)
+
+    def names(self) -> Sequence[str]:
+        """The shown names, in the order of the entries."""
+        return self._table.names[: self._count]
+
+
+class NameIndex:
+    """Name -> position, made at the first question and kept up to date from then on."""
+
+    __slots__ = ("_names", "_positions")
+
+    def __init__(self, names: list[str]) -> None:
+        self._names = names
+        # mutable: None, or exactly the positions of all names
+        self._positions: dict[str, int] | None = None
+
+    def position(self, name: str) -> int | None:
+        if self._positions is None:
+            self._positions = {name: i for i, name in enumerate(self._names)}
+        return self._positions.get(name)
+
+    def append(self, name: str) -> None:
+        self._names.append(name)
+        if self._positions is not None:
+            self._positions[name] = len(self._names) - 1
+
+
+class FlatSnapshot(Generic[RowT]):
+    """The snapshot of a folder whose entries are entities; all of its entries are in one table.
+
+    ``name_of`` is a row's name in ICAT, ``node_of`` makes a node of a shown name and a row.
+    """
+
+    def __init__(
+        self,
+        rows: Sequence[RowT],
+        *,
+        name_of: Callable[[RowT], str],
+        node_of: Callable[[str, RowT], Node],
+        facility: bool = False,
+    ) -> None:
+        # given
+        self._name_of = name_of
+        self._node_of = node_of
+        self._facility = facility
+        # mutable: rows and names of the same length and order, ids ascending
+        self.rows = sorted(rows, key=_id)
+        shown = naming.disambiguate(
+            ((row.id, name_of(row)) for row in self.rows), facility=facility
+        )
+        self.names = [shown[row.id] for row in self.rows]
+        self._index = NameIndex(self.names)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def table(self, path: str) -> Table | None:
+        """The entries of the folder itself (""); there are no folders in it."""
+        return None if path else self
+
+    def node(self, position: int) -> Node:
+        return self._node_of(self.names[position], self.rows[position])
+
+    def position(self, name: str) -> int | None:
+        return self._index.position(name)
+
+    def find(self, name: str) -> Node | None:
+        """The entry of this shown name."""
+        position = self.position(name)
+        return None if position is None else self.node(position)
+
+    def by_id(self, entity_id: int) -> Node | None:
+        """The entry of this entity."""
+        position = row_position(self.rows, entity_id)
+        return None if position is None else self.node(position)
+
+    def append(self, row: RowT) -> bool:
+        """Take in a new entity; False if it does not fit at the end: build a new snapshot then."""
+        name = naming.shown(self._name_of(row), row.id, facility=self._facility)
+        if not is_newest(self.rows, row.id) or self.position(name) is not None:
+            return False
+        self.rows.append(row)
+        self._index.append(name)
+        return True
+
+
+def is_newest(rows: Sequence[_HasId], entity_id: int) -> bool:
+    """Whether a row of this id belongs behind all others."""
+    return not rows or rows[-1].id < entity_id
+
+
+def row_position(rows: Sequence[_HasId], entity_id: int) -> int | None:
+    """Where the row of this id is, in rows of ascending id."""
+    position = bisect_left(rows, entity_id, key=_id)
+    if position < len(rows) and rows[position].id == entity_id:
+        return position
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Visits:
+    """All visits of one investigation name, in ascending order of id."""
+
+    name: str
+    rows: tuple[InvestigationRow, ...]
+
+    @property
+    def id(self) -> int:
+        """The lowest id: what the folder is told from others by, if its name does not fit."""
+        return self.rows[0].id
+
+
+def grouped(rows: Iterable[InvestigationRow]) -> list[Visits]:
+    """The investigations of a facility by name."""
+    groups: dict[str, list[InvestigationRow]] = {}
+    for row in sorted(rows, key=_id):
+        groups.setdefault(row.name, []).append(row)
+    return [Visits(name, tuple(visits)) for name, visits in groups.items()]
+
+
+def facilities_snapshot(rows: Sequence[FacilityRow]) -> FlatSnapshot[FacilityRow]:
+    """The root: facilities."""
+    return FlatSnapshot(rows, name_of=_name, node_of=facility_node, facility=True)
+
+
+def facility_snapshot(facility: FacilityId, groups: Sequence[Visits]) -> FlatSnapshot[Visits]:
+    """A facility: one folder for each investigation name."""
+
+    def node_of(name: str, visits: Visits) -> Node:
+        return investigation_node(facility, name, visits.rows)
+
+    return FlatSnapshot(groups, name_of=_name, node_of=node_of)
+
+
+def visits_snapshot(
+    investigation: NodeKey, rows: Sequence[InvestigationRow]
+) -> FlatSnapshot[InvestigationRow]:
+    """An investigation name: its visits."""
+
+    def node_of(name: str, row: InvestigationRow) -> Node:
+        return visit_node(investigation, name, row)
+
+    return FlatSnapshot(rows, name_of=attrgetter("visit_id"), node_of=node_of)
+
+
+def visit_snapshot(visit: NodeKey, rows: Sequence[DatasetRow]) -> FlatSnapshot[DatasetRow]:
+    """A visit: its datasets."""
+
+    def node_of(name: str, row: DatasetRow) -> Node:
+        return dataset_node(visit, name, row)
+
+    return FlatSnapshot(rows, name_of=_name, node_of=node_of)

@@ -1,0 +1,259 @@
+"""What the catalogue remembers of each folder, and for how long.
+
+A `Shelf` holds the newest snapshot of one folder, answers to single questions about it, and the
+changes that this mount made itself. An own change counts at once: it is worked into the snapshot
+there is, and into the result of any query that was under way when it was made; the query may or may
+not have seen it. What a query begun afterwards says is the truth.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+
+from icatfs.catalogue.node import Node
+from icatfs.values import Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from icatfs.catalogue.listing import Table
+    from icatfs.catalogue.node import NodeKey
+    from icatfs.icat.records import DatasetRow
+    from icatfs.values import InvestigationId
+
+MAX_FOLDERS = 8_192
+MAX_ROWS = 2_000_000
+PATIENCE = 24
+"""Single questions about one folder before it is listed."""
+_WITHOUT_ENTITY = frozenset({Kind.INVESTIGATION, Kind.FOLDER})
+"""Their keys have the id of something else."""
+
+
+class Snapshot(Protocol):
+    """What one query told about a folder."""
+
+    rows: list[Any]
+
+    def __len__(self) -> int: ...
+    def table(self, path: str) -> Table | None: ...
+    def find(self, path: str) -> Node | None: ...
+    def by_id(self, entity_id: int) -> Node | None: ...
+    def append(self, row: Any) -> bool: ...
+
+
+S = TypeVar("S", bound=Snapshot)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a single question told: a node, or that there is none; good until ``expires``."""
+
+    node: Node | None
+    expires: float
+
+
+class Shelf(Generic[S]):
+    """All that is remembered of one folder."""
+
+    def __init__(
+        self,
+        key: NodeKey,
+        make: Callable[[Sequence[Any]], S],
+        *,
+        dataset: DatasetRow | None = None,
+        visit: InvestigationId | None = None,
+    ) -> None:
+        # given: makes a snapshot of rows; the folder's dataset if it is one, and the visit
+        self.key = key
+        self._make = make
+        self.dataset = dataset
+        self.visit = visit
+        # mutable: the snapshot, good until ``expires``; without the rows in ``gone``, which are
+        # taken out of it before it is next shown as a whole
+        self._snapshot: S | None = None
+        self._gone: set[int] = set()
+        self.expires = 0.0
+        # mutable: by name and by id; single questions since the last snapshot,
+        # within one TTL
+        self.answers: dict[str | int, Answer] = {}
+        self._questions = 0
+        self._counted_until = 0.0
+        # mutable: how many own changes there were; by id those since the last snapshot, with
+        # their numbers, and None for what was removed
+        self.changes = 0
+        self._own: dict[int, tuple[int, Any]] = {}
+        # mutable: known to be more than a page; whether paths tell what a datafile may be called
+        self.is_large = False
+        self.is_regular = True
+
+    def renew(self, make: Callable[[Sequence[Any]], S], dataset: DatasetRow) -> None:
+        """Snapshots made from now on are of a newer row of the dataset."""
+        self._make = make
+        self.dataset = dataset
+
+    @property
+    def rows(self) -> int:
+        """How many rows the snapshot holds."""
+        return 0 if self._snapshot is None else len(self._snapshot)
+
+    def count(self, now: float, ttl_s: float) -> None:
+        """Note a single question."""
+        if now >= self._counted_until:
+            self._questions = 0
+            self._counted_until = now + ttl_s
+        self._questions += 1
+
+    @property
+    def is_worth_listing(self) -> bool:
+        """Whether so many single questions were asked that the whole folder is cheaper."""
+        return self._questions >= PATIENCE
+
+    def snapshot(self, now: float) -> S | None:
+        """The snapshot while it is good, with own changes."""
+        return self.last() if now < self.expires else None
+
+    def make(self, rows: Sequence[Any]) -> S:
+        """A snapshot of these rows; pure, and slow where there are many."""
+        return self._make(rows)
+
+    def last(self) -> S | None:
+        """The snapshot, be it out of date, with own changes."""
+        if self._gone and self._snapshot is not None:
+            kept = [row for row in self._snapshot.rows if row.id not in self._gone]
+            self._snapshot = self._make(kept)
+            self._gone.clear()
+        return self._snapshot
+
+    def find(self, path: str, now: float) -> Answer | None:
+        """What is remembered about a path, None if nothing that is still good."""
+        if now >= self.expires or self._snapshot is None:
+            answer = self.answers.get(path)
+            return answer if answer is not None and now < answer.expires else None
+        if self._gone:
+            node = self._snapshot.find(path)
+            if node is not None and node.kind is Kind.DATAFILE and node.key.id not in self._gone:
+                return Answer(node, self.expires)
+        snapshot = self.last()
+        return None if snapshot is None else Answer(snapshot.find(path), self.expires)
+
+    def by_id(self, entity_id: int, now: float) -> Answer | None:
+        """What is remembered about an entity, None if nothing that is still good."""
+        if self._snapshot is not None and now < self.expires:
+            node = None if entity_id in self._gone else self._snapshot.by_id(entity_id)
+            return Answer(node, self.expires)
+        answer = self.answers.get(entity_id)
+        return answer if answer is not None and now < answer.expires else None
+
+    def known(self, entity_id: int) -> Node | None:
+        """What was last known of an entity in this folder, be it out of date."""
+        answer = self.answers.get(entity_id)
+        if answer is not None and answer.node is not None:
+            return answer.node
+        return None if self._snapshot is None else self._snapshot.by_id(entity_id)
+
+    def merged(self, rows: Sequence[Any], since: int) -> Sequence[Any]:
+        """The rows of a query that began after ``since`` changes, with all later ones."""
+        late = {key: row for key, (number, row) in self._own.items() if number > since}
+        if not late:
+            return rows
+        kept = [row for row in rows if row.id not in late]
+        return kept + [row for row in late.values() if row is not None]
+
+    def install(self, snapshot: S, expires: float) -> None:
+        """Take a new snapshot, of `merged` rows; nothing may have changed since that."""
+        self._snapshot = snapshot
+        self._gone.clear()
+        self.expires = expires
+        self.answers.clear()
+        self._questions = 0
+        self._own.clear()
+
+    def remember(self, name: str | int, node: Node | None, expires: float) -> None:
+        """Keep the answer to a single question."""
+        answer = Answer(node, expires)
+        self.answers[name] = answer
+        if node is not None and node.kind not in _WITHOUT_ENTITY:
+            self.answers[node.key.id] = answer
+
+    def adopt(self, row: Any, path: str, node: Node, expires: float) -> Node:
+        """Take in what this mount has just made; ``node`` is what it looks like on its own."""
+        self.changes += 1
+        self._own[row.id] = (self.changes, row)
+        if self._snapshot is None:
+            self._adopt_answer(path, node, expires)
+            return node
+        snapshot = self.last()
+        assert snapshot is not None
+        if snapshot.by_id(row.id) is not None or not snapshot.append(row):
+            kept = [other for other in snapshot.rows if other.id != row.id]
+            snapshot = self._snapshot = self._make([*kept, row])
+        self._adopt_answer(path, node, expires)
+        return snapshot.by_id(row.id) or node
+
+    def _adopt_answer(self, path: str, node: Node, expires: float) -> None:
+        self.remember(path, node, expires)
+        above = path.rpartition("/")[0]
+        while above:
+            answer = self.answers.get(above)
+            if answer is not None and answer.node is None:
+                del self.answers[above]
+            above = above.rpartition("/")[0]
+
+    def forget(self, entity_id: int) -> None:
+        """Take out what this mount has just removed."""
+        self.changes += 1
+        self._own[entity_id] = (self.changes, None)
+        if self._snapshot is not None:
+            self._gone.add(entity_id)
+        self.answers.clear()
+
+
+class Shelves:
+    """The shelves of all folders, those used last at the end; bounded in number and in rows."""
+
+    def __init__(self) -> None:
+        # mutable
+        self._shelves: OrderedDict[NodeKey, Shelf[Any]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._shelves)
+
+    @property
+    def rows(self) -> int:
+        """Entries remembered in snapshots."""
+        return sum(shelf.rows for shelf in self._shelves.values())
+
+    def __iter__(self) -> Iterator[Shelf[Any]]:
+        """Those used last first."""
+        return reversed(self._shelves.values())
+
+    def get(self, key: NodeKey) -> Shelf[Any] | None:
+        """The shelf of a folder, if anything is remembered of it."""
+        shelf = self._shelves.get(key)
+        if shelf is not None:
+            self._shelves.move_to_end(key)
+        return shelf
+
+    def add(self, shelf: Shelf[Any]) -> None:
+        """Remember a new folder."""
+        self._shelves[shelf.key] = shelf
+
+    def drop(self, key: NodeKey) -> None:
+        """Forget all of a folder."""
+        self._shelves.pop(key, None)
+
+    def holding(self, kind: Kind, entity_id: int) -> Shelf[Any] | None:
+        """The shelf of a folder of this kind that the entity is, or was, in."""
+        for shelf in self:
+            if shelf.key.kind is kind and shelf.known(entity_id) is not None:
+                return shelf
+        return None
+
+    def shrink(self) -> None:
+        """Forget the folders not used for longest, while there are too many."""
+        rows = self.rows
+        while len(self._shelves) > 1 and (len(self._shelves) > MAX_FOLDERS or rows > MAX_ROWS):
+            _, shelf = self._shelves.popitem(last=False)
+            rows -= shelf.rows
