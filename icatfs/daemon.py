@@ -21,7 +21,7 @@ import trio
 
 from icatfs.catalogue.tree import Catalogue, Ttl, open_catalogue
 from icatfs.config import Config
-from icatfs.content.store import ContentStore, open_store
+from icatfs.content.store import CacheFile, ContentStore, open_store
 from icatfs.content.transfer import Transfer, open_transfer
 from icatfs.control import Command, open_control
 from icatfs.errors import ConfigError, NotAFacility, NotFound, ProtocolError
@@ -72,7 +72,7 @@ class Services:
     area: StagingArea
     writing: Writing
     notifier: KernelNotifier
-    filesystem: FileSystem
+    filesystem: FileSystem[CacheFile]
 
 
 async def preflight(config: Config) -> Properties:
@@ -164,13 +164,13 @@ async def _build(config: Config, credentials: Credentials, stack: AsyncExitStack
                 uid=os.getuid(),
                 gid=os.getgid(),
                 mode=mode,
-                root=root,
                 recall_wait_s=config.recall_wait_s,
                 entry_timeout_s=config.ttl_s,
                 attr_timeout_s=config.ttl_s,
             ),
             probe=ProcCallers(config.mountpoint),
             notifier=notifier,
+            root=root,
         )
     )
     services = Services(
@@ -208,6 +208,7 @@ def _commands(services: Services) -> Mapping[str, Command]:
             "content": asdict(services.store.status()),
             "transfer": asdict(services.transfer.status()),
             "recall": asdict(services.recall.status()),
+            "filesystem": asdict(services.filesystem.status()),
             "pending": [asdict(entry) for entry in await services.writing.pending()],
         }
 
@@ -218,9 +219,8 @@ def _commands(services: Services) -> Mapping[str, Command]:
             "folder": str(services.area.folder),
         }
 
-    async def refresh(_: Mapping[str, Any]) -> object:
-        services.filesystem.refresh()
-        return None
+    async def refresh(_: Mapping[str, Any]) -> None:
+        services.catalogue.refresh()
 
     return {"status": status, "pending": pending, "refresh": refresh}
 

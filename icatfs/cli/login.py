@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from icatfs.config import Config
-    from icatfs.icat.client import Authenticator, Properties
+    from icatfs.icat.records import Authenticator, Properties
 
 
 def choose(
@@ -35,7 +35,7 @@ def choose(
 def _authenticator(config: Config, offered: Sequence[Authenticator]) -> Authenticator:
     names = ", ".join(one.mnemonic for one in offered) or "none"
     if config.auth is None:
-        with_keys = [one for one in offered if one.keys and not one.admin]
+        with_keys = [one for one in offered if one.keys]
         if len(with_keys) == 1:
             return with_keys[0]
         if len(offered) == 1:
