@@ -255,14 +255,19 @@ async def open_catalogue(
 ) -> AsyncIterator[Catalogue]:
     """The tree as this user sees it. At the end, questions under way are given up."""
     questions = Questions(icat, keeper)
-    async with trio.open_nursery() as nursery:
-        library = Library(
-            questions,
-            nursery,
-            default_s=ttl.default_s,
-            running_s=ttl.running_visit_s,
-            clock=clock,
-            wall=wall,
-        )
-        yield Catalogue(questions, library, facts_s=ttl.default_s, clock=clock)
-        nursery.cancel_scope.cancel()
+    try:
+        async with trio.open_nursery() as nursery:
+            library = Library(
+                questions,
+                nursery,
+                default_s=ttl.default_s,
+                running_s=ttl.running_visit_s,
+                clock=clock,
+                wall=wall,
+            )
+            yield Catalogue(questions, library, facts_s=ttl.default_s, clock=clock)
+            nursery.cancel_scope.cancel()
+    except BaseExceptionGroup as group:  # the questions end without any: it is the caller's
+        if len(group.exceptions) > 1:
+            raise
+        raise group.exceptions[0] from group.exceptions[0].__cause__
