@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
+from icatfs.facility.wire import WireProtocol
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -62,7 +64,7 @@ class Service:
         self._ready: Callable[[], None] = lambda: None
         self._loop: asyncio.AbstractEventLoop | None = None
         settings: dict[str, Any] = {
-            "http": "httptools",
+            "http": WireProtocol,
             "ws": "none",
             "lifespan": "off",
             "backlog": _BACKLOG,
