@@ -88,18 +88,17 @@ class Reader(Generic[F]):
 
     async def _bring(self, handle: ReadHandle[F], start: int, stop: int) -> None:
         """Returns when the range is in the file; asks the archive for it as often as needed."""
-        deadline = _deadline(self._patience_s)
+        patience = Patience(self._patience_s)
         pause_s = 0.0
         while True:
             obstacle = await self._try(handle.file, start, stop)
             if obstacle is None:
                 return
-            left_s = None if self._patience_s is None else deadline - trio.current_time()
-            if left_s is not None and left_s <= 0 and pause_s > 0:
+            if patience.is_over and pause_s > 0:
                 raise obstacle
-            await trio.sleep(pause_s)
+            await trio.sleep(patience.limit(pause_s))
             pause_s = min(max(2 * pause_s, _SHORTEST_PAUSE_S), _LONGEST_PAUSE_S)
-            await self._wait_online(handle, left_s)
+            await self._wait_online(handle, patience.left_s)
 
     async def _try(self, file: F, start: int, stop: int) -> DataArchived | Busy | None:
         """None when the range is there; what is in the way when waiting can help."""
@@ -121,5 +120,24 @@ def _clip(file: CacheFile, stop: int) -> int:
     return stop if file.size is None else min(stop, file.size)
 
 
-def _deadline(patience_s: float | None) -> float:
-    return trio.current_time() + patience_s if patience_s is not None else float("inf")
+class Patience:
+    """How much longer somebody is willing to wait; None is for ever."""
+
+    def __init__(self, seconds: float | None) -> None:
+        self._deadline = None if seconds is None else trio.current_time() + seconds
+
+    @property
+    def left_s(self) -> float | None:
+        """Seconds left, not negative."""
+        if self._deadline is None:
+            return None
+        return max(self._deadline - trio.current_time(), 0.0)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing is left."""
+        return self.left_s == 0
+
+    def limit(self, pause_s: float) -> float:
+        """A pause no longer than what is left."""
+        return pause_s if self.left_s is None else min(pause_s, self.left_s)

@@ -43,12 +43,15 @@ def signals_to_handle(status: str) -> int:
 class ProcCallers:
     """`icatfs.fs.ports.CallerProbe` for the mount at one mount point."""
 
-    def __init__(self, mountpoint: Path, proc: Path = Path("/proc")) -> None:
+    def __init__(
+        self, mountpoint: Path, *, proc: Path = Path("/proc"), device: str | None = None
+    ) -> None:
+        """``device``: the number of the mount, where it is known before the first look."""
         # given
         self._mountpoint = mountpoint
         self._proc = proc
         # mutable: the device number of the mount, once it is known
-        self._device: str | None = None
+        self._device = device
 
     def process_of(self, pid: int) -> int:
         """The process of a thread; 0 for the kernel's 0, another PID namespace."""

@@ -5,6 +5,7 @@ A datafile's name decides how reading it goes, so that a test in another process
     blocked*       waits until the file ``release`` appears in the control folder
     archived*      is on tape: the recall waits until ``restored`` appears in the control folder
     busy*          is locked for the first two attempts
+    locked*        is locked for ever
     denied* damaged* unreachable* timeout* gone* failed* bug*
                    fail with the error of that kind
     unknown*       has a size that the catalogue does not know
@@ -230,12 +231,13 @@ class FakeFile:
         self.version = version
         self.name = name
         self.content = content
+        self.claims = len(content)
         self.present = False
         self.pins = 0
 
     @property
     def size(self) -> int | None:
-        return len(self.content) if self.present else self.version.size
+        return self.claims if self.present else self.version.size
 
     def missing(self, start: int, stop: int) -> tuple[int, int] | None:
         return None if self.present or start >= stop else (start, stop)
@@ -283,6 +285,8 @@ class FakeTransfer:
             raise ZeroDivisionError("a bug")
         if name.startswith("archived") and name not in self.online:
             raise DataArchived("on tape")
+        if name.startswith("locked"):
+            raise Busy("locked")
         if name.startswith("busy") and self.attempts[name] < 3:
             raise Busy("locked")
         if name.startswith("blocked"):
@@ -505,6 +509,7 @@ class FakeServices:
     filesystem: FileSystem[FakeFile]
     probe: CallerProbe
     notifier: Notifier
+    options: FsOptions
 
 
 def fake_services(
@@ -523,14 +528,17 @@ def fake_services(
     recall = FakeRecall(control, transfer, catalogue)
     writing = FakeWriting(catalogue, mode)
     probe, notifier = probe or FakeProbe(), notifier or FakeNotifier()
+    options = FsOptions(uid, uid, mode, recall_wait_s=recall_wait_s)
     filesystem = FileSystem(
         catalogue=catalogue,
         store=store,
         transfer=transfer,
         recall=recall,
         writing=writing,
-        options=FsOptions(uid, uid, mode, recall_wait_s=recall_wait_s),
+        options=options,
         probe=probe,
         notifier=notifier,
     )
-    return FakeServices(catalogue, store, transfer, recall, writing, filesystem, probe, notifier)
+    return FakeServices(
+        catalogue, store, transfer, recall, writing, filesystem, probe, notifier, options
+    )
