@@ -28,8 +28,12 @@ class Holdings(StrEnum):
 
 def fill(kind: Holdings, db: Database, storage: Bytes, *, size: int = DEFAULT_SIZE) -> Filled:
     """Fill an empty database and storage; ``size`` matters to ``large`` only."""
-    if kind is Holdings.LARGE:
-        return large.fill(db, storage, size=size)
-    if kind is Holdings.HOSTILE:
-        return hostile.fill(db, storage)
-    return sample.fill(db, storage)
+    with db.transaction():
+        if kind is Holdings.LARGE:
+            filled = large.fill(db, storage, size=size)
+        elif kind is Holdings.HOSTILE:
+            filled = hostile.fill(db, storage)
+        else:
+            filled = sample.fill(db, storage)
+    db.refresh_statistics()
+    return filled

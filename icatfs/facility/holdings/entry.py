@@ -43,6 +43,9 @@ class Bytes(Protocol):
     def keep(self, datafile: int, data: bytes) -> None:
         """Store these bytes as the content of a Datafile."""
 
+    def remove(self, datafiles: Iterable[int]) -> None:
+        """Forget the content of these Datafiles."""
+
     def keep_patterns(self, rows: Iterable[tuple[int, int, int]]) -> None:
         """Content by formula for many Datafiles: (id, seed, size)."""
 

@@ -142,6 +142,7 @@ class _Hostile:
         for name in ("result.dat", "report.txt"):
             old = self._file(dataset, name, b"first version\n")
             self._db.connection.execute("DELETE FROM Datafile WHERE id = ?", (old,))
+            self._storage.remove([old])
             self._file(dataset, name, b"later version\n")
 
     def _enter_second_facility(self) -> None:
