@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from icatfs.fs.ports import Catalogue, Listing, Writing
     from icatfs.fs.reports import Reports
 
+_MOST_ABSENT = 1_000
+
 
 @dataclass(slots=True)
 class Content:
@@ -32,7 +35,8 @@ class Content:
 class Entries:
     """The entries of one mount, by inode.
 
-    Invariant: ``contents`` holds only inodes that the kernel knows.
+    Invariants: ``contents`` holds only inodes that the kernel knows; ``_absent`` holds the latest
+    names, in their folders, that the kernel was told do not exist.
     """
 
     def __init__(
@@ -56,6 +60,7 @@ class Entries:
         self._writes = mode is not WriteMode.READ_ONLY
         # mutable
         self.contents: dict[int, Content] = {}
+        self._absent: OrderedDict[tuple[int, str], None] = OrderedDict()
 
     def folder(self, number: int) -> Inode:
         """The inode of a folder; raises `NotADirectory`."""
@@ -133,6 +138,19 @@ class Entries:
         if not self._writes:
             return False
         return self._writing.may_add(node) if node.is_folder else self._writing.is_own(node)
+
+    def remember_absent(self, folder: int, name: str) -> None:
+        """The kernel is told that there is no such name, and may rely on it for a while."""
+        self._absent[folder, name] = None
+        self._absent.move_to_end((folder, name))
+        while len(self._absent) > _MOST_ABSENT:
+            self._absent.popitem(last=False)
+
+    def take_absent(self) -> Sequence[tuple[int, str]]:
+        """The names that the kernel may think do not exist; forgotten here."""
+        absent = list(self._absent)
+        self._absent.clear()
+        return absent
 
     def forget(self, number: int, count: int) -> None:
         """The kernel takes lookups back. Never raises."""

@@ -65,6 +65,8 @@ class FsOptions:
     """The same for names, those that do not exist among them."""
     recall_wait_s: float | None = None
     """How long a read waits for the archive; None: without limit."""
+    root: Node | None = None
+    """The folder of the facility that is the root of the mount; None: the top."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +92,7 @@ class FileSystem(Generic[F]):
         options: FsOptions,
         probe: CallerProbe,
         notifier: Notifier,
-        root: Node | None = None,
     ) -> None:
-        """``root``: the folder of the facility that is the root of the mount; None: the top."""
         # given
         self._catalogue = catalogue
         self._store = store
@@ -102,7 +102,7 @@ class FileSystem(Generic[F]):
         self._notifier = notifier
         # constant
         self.waits = Waits(probe)
-        self._inodes = InodeTable(root or catalogue.root)
+        self._inodes = InodeTable(options.root or catalogue.root)
         self._handles: HandleTable[F] = HandleTable()
         self._reports = Reports(self._inodes.path)
         self._portrait = Portrait(
@@ -138,6 +138,21 @@ class FileSystem(Generic[F]):
         """Wake everybody who waits, and refuse further waiting, with `ShuttingDown`."""
         self.waits.end_all()
 
+    def refresh(self) -> None:
+        """Forget what is known of all entries: what is looked at from now on is new.
+
+        Names of folders are left to their timeouts: the kernel would take a folder that somebody
+        works in from under them.
+        """
+        for inode in self._inodes.all():
+            if inode.node.is_folder:
+                self._catalogue.invalidate(inode.node.key)
+                self._notifier.invalidate_inode(inode.number)
+            else:
+                self._notifier.invalidate_entry(inode.parent, inode.node.name)
+        for folder, name in self._entries.take_absent():
+            self._notifier.invalidate_entry(folder, name)
+
     @property
     def is_read_only(self) -> bool:
         """Whether nothing at all can be changed."""
@@ -152,6 +167,7 @@ class FileSystem(Generic[F]):
             try:
                 node = await self._entries.find(folder, name)
             except NotFound:
+                self._entries.remember_absent(parent, name)
                 return self._portrait.absent
         return self._entries.show(self._inodes.remember(node, parent))
 
@@ -341,7 +357,6 @@ async def open_filesystem(
     options: FsOptions,
     probe: CallerProbe,
     notifier: Notifier,
-    root: Node | None = None,
 ) -> AsyncIterator[FileSystem[F]]:
     """A file system whose waiting requests are looked after; at the end nobody waits any more."""
     filesystem = FileSystem(
@@ -353,7 +368,6 @@ async def open_filesystem(
         options=options,
         probe=probe,
         notifier=notifier,
-        root=root,
     )
     async with trio.open_nursery() as nursery:
         nursery.start_soon(filesystem.waits.watch)

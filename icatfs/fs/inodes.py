@@ -137,6 +137,10 @@ class InodeTable:
             del self._moved[inode.node.key]
         return True
 
+    def all(self) -> list[Inode]:
+        """All inodes, the root first."""
+        return list(self._inodes.values())
+
     def ancestors(self, inode: Inode) -> Iterator[Inode]:
         """The inode itself and the folders it is in, innermost first, as far as they are known."""
         here: Inode | None = inode

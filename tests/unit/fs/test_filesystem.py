@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -393,6 +394,19 @@ async def test_only_own_files_get_times(services: FakeServices) -> None:
     assert services.writing.times == {"draft": 1}
 
 
+async def test_refreshing_forgets_listings_files_and_absent_names(tmp_path: Path) -> None:
+    notifier = FakeNotifier()
+    services = fake_services(FILES, tmp_path, notifier=notifier)
+    fs = services.filesystem
+    folder = (await walk(services, DATASET)).ino
+    await fs.lookup(folder, "a.txt", ME)
+    await fs.lookup(folder, "absent", ME)
+    fs.refresh()
+    assert services.catalogue.dataset.key in services.catalogue.invalidated
+    assert notifier.entries == [(folder, "a.txt"), (folder, "absent")]
+    assert folder in notifier.inodes
+
+
 async def test_open_filesystem_ends_all_waits(tmp_path: Path) -> None:
     made = fake_services(FILES, tmp_path)
     async with open_filesystem(
@@ -401,10 +415,9 @@ async def test_open_filesystem_ends_all_waits(tmp_path: Path) -> None:
         transfer=made.transfer,
         recall=made.recall,
         writing=made.writing,
-        options=made.options,
+        options=replace(made.options, root=made.catalogue.at(VISIT)),
         probe=made.probe,
         notifier=made.notifier,
-        root=made.catalogue.at(VISIT),
     ) as fs:
         assert (await fs.lookup(ROOT, "data", ME)).ino > ROOT
         assert fs.status().waiting == 0
