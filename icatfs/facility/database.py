@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sqlite3
 import time
 from contextlib import contextmanager
@@ -20,6 +21,21 @@ ROOT = "simple/root"
 """The user that rows are entered by when nothing else is said."""
 
 _FEW = 1000
+
+
+def _upper(text: object) -> str | None:
+    return None if text is None else str(text).upper()
+
+
+def _lower(text: object) -> str | None:
+    return None if text is None else str(text).lower()
+
+
+def _root(number: object) -> float | None:
+    return math.sqrt(number) if isinstance(number, int | float) and number >= 0 else None
+
+
+_FUNCTIONS = {"icat_upper": _upper, "icat_lower": _lower, "icat_sqrt": _root}
 
 
 class Database:
@@ -65,11 +81,20 @@ class Database:
 
         self.connection.create_function("fold", 1, folded, deterministic=True)
         self.connection.create_function("icat_like", 3, like, deterministic=True)
+        self.connection.create_function("icat_locate", 3, self.locate, deterministic=True)
+        for name, function in _FUNCTIONS.items():
+            self.connection.create_function(name, 1, function, deterministic=True)
         self.connection.create_collation("ICAT", compare)
 
     def close(self) -> None:
         """Close the connection."""
         self.connection.close()
+
+    def locate(self, wanted: object, text: object, start: object) -> int | None:
+        """Where a text is found in another from a place on, counted from 1; 0: nowhere."""
+        if wanted is None or text is None or not isinstance(start, int):
+            return None
+        return self.letters(str(text)).find(self.letters(str(wanted)), start - 1) + 1
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -112,6 +137,10 @@ class Database:
         cursor = self.connection.execute(f'SELECT * FROM "{entity}" WHERE id = ?', (row_id,))
         values = cursor.fetchone()
         return None if values is None else as_dict(ENTITIES[entity], cursor.description, values)
+
+    def columns(self, entity: str) -> tuple[str, ...]:
+        """The columns of a table in the order of ``SELECT *``."""
+        return ENTITIES[entity].columns
 
     def refresh_statistics(self) -> None:
         """Tell the query planner about much that is new; does nothing when little is."""
