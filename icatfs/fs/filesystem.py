@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 import trio
 
+from icatfs.catalogue.node import Node
 from icatfs.errors import ContentChanged, Damaged, IsADirectory, NotFound, NotSupported
 from icatfs.fs.attributes import Portrait, permits, statfs
 from icatfs.fs.changing import Changing, Opened
@@ -32,7 +33,6 @@ from icatfs.values import WriteMode
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
-    from icatfs.catalogue.node import Node
     from icatfs.fs.attributes import Attributes, StatFs
     from icatfs.fs.inodes import Inode
     from icatfs.fs.ports import (
