@@ -9,14 +9,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from icatfs.facility.jpql.errors import bad_parameter, internal
-from icatfs.facility.jpql.tokens import Token
+from icatfs.facility.jpql.errors import JpqlError, bad_parameter, internal
+from icatfs.facility.jpql.tokens import Token, tokenize
 from icatfs.facility.model import ENTITIES, Field, ToMany
 
 if TYPE_CHECKING:
     from icatfs.facility.jpql.tokens import Input
 
 _AFTER_FROM = ("WHERE", "GROUP", "HAVING", "ORDER", "INCLUDE", "LIMIT")
+_AFTER_WHERE = ("GROUP", "HAVING", "ORDER")
+_DEPTHS = {"OPENPAREN": 1, "CLOSEPAREN": -1}
 _JPQL_ENDS = ("INCLUDE", "LIMIT")
 _LARGEST = 2**31 - 1
 
@@ -80,7 +82,7 @@ def read_search(words: Input) -> Search:
     selected = tuple(_selected(path, variables) for path in paths)
     while (token := words.peek()) is not None and token.type not in _JPQL_ENDS:
         words.consume()
-    jpql = tuple(words.tokens[start : words.position])
+    jpql = _bare_outside_where(words.tokens[start : words.position])
     include, limit = _read_tail(words, selected)
     return Search(jpql, selected, counts and len(paths) == 1, include, limit)
 
@@ -101,7 +103,47 @@ def _read_select(words: Input) -> tuple[list[str], bool]:
         if token.type == "NAME":
             paths[token.value] = None
         counts = counts or token.type == "COUNT"
-    return list(paths), counts
+    return _in_java_order(list(paths)), counts
+
+
+def _in_java_order(names: list[str]) -> list[str]:
+    """The order in which Java goes through a set of strings: the first wrong one is reported."""
+    size = 16
+    while len(names) > size * 3 // 4:
+        size *= 2
+    return sorted(names, key=lambda name: _java_hash(name) % size)
+
+
+def _java_hash(name: str) -> int:
+    number = 0
+    for char in name:
+        number = (31 * number + ord(char)) % 2**32
+    return number ^ number >> 16
+
+
+def _bare_outside_where(tokens: list[Token]) -> tuple[Token, ...]:
+    """The words as ICAT passes them on: only in WHERE do strings keep their quotes."""
+    bare: list[Token] = []
+    depth, in_where = 0, False
+    for token in tokens:
+        depth += _DEPTHS.get(token.type, 0)
+        if token.type == "WHERE":
+            in_where = True
+        elif depth == 0 and token.type in _AFTER_WHERE:
+            in_where = False
+        if token.type == "STRING" and not in_where:
+            bare += without_quotes(token)
+        else:
+            bare.append(token)
+    return tuple(bare)
+
+
+def without_quotes(token: Token) -> list[Token]:
+    """What a string is read as without its quotes; if it cannot be read, as one name."""
+    try:
+        return tokenize(token.value)
+    except JpqlError:
+        return [Token("NAME", token.value)]
 
 
 def _read_from(words: Input) -> dict[str, str]:

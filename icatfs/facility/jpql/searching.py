@@ -15,6 +15,7 @@ from icatfs.facility.jpql.clauses import (
     read_entity,
     read_include,
     read_search,
+    without_quotes,
 )
 from icatfs.facility.jpql.compiler import Compiler, Value, collated
 from icatfs.facility.jpql.errors import JpqlError, bad_parameter, internal, too_many
@@ -23,7 +24,7 @@ from icatfs.facility.jpql.old import is_old, translate, translate_get
 from icatfs.facility.jpql.parser import parse
 from icatfs.facility.jpql.problems import MEANING, QueryProblem
 from icatfs.facility.jpql.results import Record, json_value, jsonise
-from icatfs.facility.jpql.tokens import Input, Token, tokenize
+from icatfs.facility.jpql.tokens import Input, tokenize
 from icatfs.facility.jpql.tree import (
     Aggregate,
     Arithmetic,
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from icatfs.facility.database import Database
     from icatfs.facility.jpql.authorising import Authoriser
     from icatfs.facility.jpql.scope import Scope, Variable
+    from icatfs.facility.jpql.tokens import Token
 
 _JAVA = {
     Type.TEXT: "java.lang.String",
@@ -171,13 +173,11 @@ class _Searcher:
     ) -> NoReturn:
         """ICAT explains what is wrong with the query as it is without the quotes of strings."""
         bare = " ".join(token.value for token in search.jpql)
-        try:
-            tokens = tuple(tokenize(bare))
-        except JpqlError:
-            tokens = tuple(
-                Token("NAME", token.value) if token.type == "STRING" else token
-                for token in search.jpql
-            )
+        tokens = [
+            part
+            for token in search.jpql
+            for part in (without_quotes(token) if token.type == "STRING" else [token])
+        ]
         try:
             self._plan(search, tokens, restrictions)
         except QueryProblem as bare_problem:
