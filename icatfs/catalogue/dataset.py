@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING
 
 from icatfs.catalogue import naming
 from icatfs.catalogue.listing import NameIndex, is_newest, row_position
-from icatfs.catalogue.node import Node, datafile_node, folder_node
-from icatfs.values import DatasetId
+from icatfs.catalogue.node import Node, datafile_node, folder_node, inside_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -41,13 +40,14 @@ class _Place:
 class FolderTable:
     """The entries of one folder of a dataset: folders, then files in ascending order of id."""
 
-    __slots__ = ("_index", "_rows", "dataset", "names", "path", "refs")
+    __slots__ = ("_index", "_key", "_rows", "dataset", "names", "path", "refs")
 
     def __init__(self, dataset: DatasetRow, place: _Place, rows: list[DatafileRow]) -> None:
         # given
         self.dataset = dataset
         self.path = place.path
         self._rows = rows
+        self._key = inside_key(dataset.id, place.path)
         # mutable: equally long; refs has -1 for each folder, then ascending positions in rows
         self.names = [_last(folder.path) for folder in place.folders.values()]
         self.refs = array("q", [_FOLDER]) * len(self.names)
@@ -69,7 +69,7 @@ class FolderTable:
         name, ref = self.names[position], self.refs[position]
         if ref == _FOLDER:
             return folder_node(self.dataset, f"{self.path}/{name}" if self.path else name)
-        return datafile_node(DatasetId(self.dataset.id), self.path, name, self._rows[ref])
+        return datafile_node(self._key, name, self._rows[ref])
 
     def position(self, name: str) -> int | None:
         return self._index.position(name)

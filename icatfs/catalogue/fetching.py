@@ -13,6 +13,7 @@ from icatfs.catalogue.node import (
     datafile_node,
     dataset_node,
     folder_node,
+    inside_key,
     investigation_node,
 )
 from icatfs.values import DatasetId, FacilityId, InvestigationId, Kind
@@ -133,4 +134,4 @@ def settled(dataset: DatasetRow, path: str, found: FirstRows) -> Node | None:
         return None
     above, _, name = path.rpartition("/")
     lowest = min(found.rows, key=lambda row: row.id)
-    return datafile_node(DatasetId(dataset.id), above, name, lowest)
+    return datafile_node(inside_key(dataset.id, above), name, lowest)

@@ -14,7 +14,7 @@ import trio
 
 from icatfs.catalogue import fetching, naming
 from icatfs.catalogue.dataset import DatasetSnapshot
-from icatfs.catalogue.node import Node, NodeKey, datafile_node, dataset_node
+from icatfs.catalogue.node import Node, NodeKey, datafile_node, dataset_node, inside_key
 from icatfs.catalogue.shelf import Shelf, Shelves, Snapshot
 from icatfs.icat.query import MAX_PAGE
 from icatfs.icat.records import DatasetRow, InvestigationRow
@@ -243,9 +243,10 @@ class Library:
     async def _investigation_named(self, facility: FacilityId, name: str) -> Node | None:
         """Asks for all visits of the name, and keeps them."""
         key = NodeKey(Kind.INVESTIGATION, facility, naming.entity_name(name).name)
-        shelf = self.shelf(key)
         rows = await self._questions.visits(facility, key.name)
-        await self._install(shelf, rows, shelf.changes)
+        if rows:
+            shelf = self.shelf(key)
+            await self._install(shelf, rows, shelf.changes)
         return fetching.investigation_of(key, name, rows)
 
     # -- one entity -------------------------------------------------------------------------------
@@ -322,7 +323,7 @@ class Library:
         if known is not None and getattr(known.entity, "name", None) == row.name:
             path = known.path_in_dataset
         above, _, name = path.rpartition("/")
-        return datafile_node(DatasetId(shelf.key.id), above, name, row)
+        return datafile_node(inside_key(DatasetId(shelf.key.id), above), name, row)
 
 
 def _row(shelf: Shelf[Any]) -> DatasetRow:

@@ -91,18 +91,21 @@ class Node:
 
     @property
     def version(self) -> ContentVersion:
-        """Which bytes a DATAFILE has; TypeError for a folder."""
+        """Which bytes a DATAFILE has; TypeError for a folder.
+
+        Its time is cut to what 64 bits hold, as the index of a cache may have no more.
+        """
         row = self.entity
         if not isinstance(row, DatafileRow):
             raise TypeError(f"{self.key} has no content")
-        return ContentVersion(DatafileId(row.id), row.size, self.mtime_ns, row.checksum)
+        mtime_ns = max(_EARLIEST_NS, min(_LATEST_NS, self.mtime_ns))
+        return ContentVersion(DatafileId(row.id), row.size, mtime_ns, row.checksum)
 
 
 def nanoseconds(moment: datetime) -> int:
-    """Nanoseconds since 1970, exact; years that 64 bits cannot hold are cut to those they can."""
+    """Nanoseconds since 1970, exact; beyond the years 1677 to 2262 more than 64 bits."""
     past = moment - _UNIX_EPOCH
-    whole = (past.days * 86_400 + past.seconds) * 1_000_000_000 + past.microseconds * 1_000
-    return max(_EARLIEST_NS, min(_LATEST_NS, whole))
+    return (past.days * 86_400 + past.seconds) * 1_000_000_000 + past.microseconds * 1_000
 
 
 def datafile_mtime(row: DatafileRow) -> datetime:
@@ -153,7 +156,7 @@ def folder_node(dataset: DatasetRow, path: str) -> Node:
     above, _, name = path.rpartition("/")
     return Node(
         NodeKey(Kind.FOLDER, dataset.id, path),
-        NodeKey(Kind.FOLDER, dataset.id, above) if above else NodeKey(Kind.DATASET, dataset.id),
+        inside_key(dataset.id, above),
         name,
         nanoseconds(folder_mtime(dataset)),
         entity=dataset,
@@ -161,15 +164,19 @@ def folder_node(dataset: DatasetRow, path: str) -> Node:
     )
 
 
-def datafile_node(dataset: DatasetId, folder: str, name: str, row: DatafileRow) -> Node:
-    """A datafile; ``folder`` is the shown path of its folder inside the dataset, "" for none."""
-    parent = NodeKey(Kind.FOLDER, dataset, folder) if folder else NodeKey(Kind.DATASET, dataset)
+def inside_key(dataset: DatasetId, path: str) -> NodeKey:
+    """The key of a folder in a dataset by its shown path, of the dataset itself for ""."""
+    return NodeKey(Kind.FOLDER, dataset, path) if path else NodeKey(Kind.DATASET, dataset)
+
+
+def datafile_node(parent: NodeKey, name: str, row: DatafileRow) -> Node:
+    """A datafile; ``parent`` is the DATASET or FOLDER that it is in."""
     return Node(
         NodeKey(Kind.DATAFILE, row.id),
         parent,
         name,
         nanoseconds(datafile_mtime(row)),
-        size=row.size or 0,
-        entity=row,
-        dataset=dataset,
+        row.size or 0,
+        row,
+        DatasetId(parent.id),
     )

@@ -34,7 +34,15 @@ from cachetools import TTLCache
 from icatfs.catalogue import fetching, naming
 from icatfs.catalogue.library import Library
 from icatfs.catalogue.listing import Listing
-from icatfs.catalogue.node import ROOT_KEY, Node, NodeKey, datafile_node, dataset_node, root_node
+from icatfs.catalogue.node import (
+    ROOT_KEY,
+    Node,
+    NodeKey,
+    datafile_node,
+    dataset_node,
+    inside_key,
+    root_node,
+)
 from icatfs.catalogue.questions import Questions
 from icatfs.errors import NotADirectory, NotFound
 from icatfs.icat.records import DatasetRow
@@ -175,7 +183,7 @@ class Catalogue:
         """
         shelf = self._shelf(dataset)
         *above, name = naming.components(row.name, row.id)
-        node = datafile_node(DatasetId(shelf.key.id), "/".join(above), name, row)
+        node = datafile_node(inside_key(DatasetId(shelf.key.id), "/".join(above)), name, row)
         path = "/".join([*above, name])
         self._facts.pop(node.key, None)
         return shelf.adopt(row, path, node, self._library.expires(shelf))

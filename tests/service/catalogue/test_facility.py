@@ -1,0 +1,171 @@
+"""The catalogue over HTTP: the tree of the embedded facility, and what it costs."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+
+from icatfs.catalogue.node import nanoseconds
+from icatfs.catalogue.tree import Ttl, open_catalogue
+from icatfs.errors import NotFound
+from icatfs.icat.client import IcatClient
+from icatfs.icat.session import Credentials, open_session
+from icatfs.transport import open_transport
+from icatfs.values import DatafileId, Kind
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from icatfs.catalogue.node import Node
+    from icatfs.catalogue.tree import Catalogue
+    from icatfs.facility.testing import FacilityHandle, StartFacility
+
+
+@asynccontextmanager
+async def opened(handle: FacilityHandle, user: str = "simple/root") -> AsyncIterator[Catalogue]:
+    auth, _, name = user.partition("/")
+    credentials = Credentials(auth, {"username": name, "password": handle.users[user]})
+    async with open_transport() as transport:
+        icat = IcatClient(transport, handle.icat)
+        async with (
+            open_session(icat, credentials) as keeper,
+            open_catalogue(icat, keeper, ttl=Ttl()) as catalogue,
+        ):
+            yield catalogue
+
+
+async def walk(catalogue: Catalogue, path: str) -> Node:
+    node = catalogue.root
+    for name in path.split("/"):
+        node = await catalogue.lookup(node, name)
+    return node
+
+
+async def everything(catalogue: Catalogue) -> dict[str, Node]:
+    """All nodes by path, found by listing every folder."""
+    found: dict[str, Node] = {}
+    pending = [("", catalogue.root)]
+    while pending:
+        path, folder = pending.pop()
+        for node in await catalogue.listing(folder):
+            below = f"{path}/{node.name}" if path else node.name
+            assert below not in found
+            found[below] = node
+            if node.is_folder:
+                pending.append((below, node))
+    return found
+
+
+async def queries(handle: FacilityHandle) -> int:
+    counters = await trio.to_thread.run_sync(handle.counters)
+    return int(counters["queries"])
+
+
+async def ids(handle: FacilityHandle, entity: str) -> list[int]:
+    rows = await trio.to_thread.run_sync(
+        handle.search, f"SELECT x.id FROM {entity} x ORDER BY x.id"
+    )
+    return [int(row) for row in rows]
+
+
+async def test_the_tree_of_the_sample(facility: FacilityHandle) -> None:
+    async with opened(facility) as catalogue:
+        found = await everything(catalogue)
+        files = [path for path, node in found.items() if node.kind is Kind.DATAFILE]
+        assert len(files) == 11
+        node = found["ESNF/12100409-ST/1.1-P/e208945/e208945.nxs"]
+        assert node.size == 396430
+        assert node.version.crc32 == 0x1DB15F18
+        visit = found["ESNF/12100409-ST/1.1-P"]
+        assert visit.mtime_ns == nanoseconds(datetime(2012, 8, 6, 1, 10, 8, tzinfo=UTC))
+        assert found["ESNF/12100409-ST"].mtime_ns == visit.mtime_ns
+
+
+async def test_each_folder_of_the_sample_is_asked_for_once(facility: FacilityHandle) -> None:
+    async with opened(facility) as catalogue:
+        before = await queries(facility)
+        found = await everything(catalogue)
+        visits = sum(node.kind is Kind.VISIT for node in found.values())
+        datasets = sum(node.kind is Kind.DATASET for node in found.values())
+        assert await queries(facility) - before == 2 + visits + datasets
+        await everything(catalogue)
+        for path in found:
+            await walk(catalogue, path)
+            await walk(catalogue, path)
+        assert await queries(facility) - before == 2 + visits + datasets
+
+
+async def test_a_path_costs_one_query_for_each_level(facility: FacilityHandle) -> None:
+    async with opened(facility) as catalogue:
+        before = await queries(facility)
+        node = await walk(catalogue, "ESNF/12100409-ST/1.1-P/e208945/e208945.nxs")
+        assert await queries(facility) - before == 4
+        assert await catalogue.node(node.key) == node
+        assert await queries(facility) - before == 4
+
+
+async def test_a_key_alone_is_enough(facility: FacilityHandle) -> None:
+    async with opened(facility) as catalogue:
+        found = await everything(catalogue)
+    for node in list(found.values())[::5]:
+        async with opened(facility) as catalogue:
+            assert await catalogue.node(node.key) == node
+
+
+async def test_what_a_user_may_not_see_is_not_there(facility: FacilityHandle) -> None:
+    async with opened(facility, "db/ahau") as catalogue:
+        found = await everything(catalogue)
+        assert sum(node.kind is Kind.DATAFILE for node in found.values()) == 5
+        with pytest.raises(NotFound):
+            await walk(catalogue, "ESNF/12100409-ST")
+
+
+async def test_facts_that_listings_leave_out(facility: FacilityHandle) -> None:
+    async with opened(facility) as catalogue:
+        node = await walk(catalogue, "ESNF/12100409-ST/1.1-P/e208945/e208945.nxs")
+        facts = await catalogue.datafile_facts(DatafileId(node.key.id))
+        assert facts is not None
+
+
+async def test_everything_hostile_is_reachable_by_its_path(start_facility: StartFacility) -> None:
+    handle = start_facility("--holdings", "hostile")
+    async with opened(handle) as catalogue:
+        found = await everything(catalogue)
+        for kind, entity in (
+            (Kind.FACILITY, "Facility"),
+            (Kind.VISIT, "Investigation"),
+            (Kind.DATASET, "Dataset"),
+            (Kind.DATAFILE, "Datafile"),
+        ):
+            shown = sorted(node.key.id for node in found.values() if node.kind is kind)
+            assert shown == await ids(handle, entity)
+        assert all(0 < len(node.name.encode()) <= 255 for node in found.values())
+    async with opened(handle) as catalogue:  # by name, before anything is listed
+        for path, node in found.items():
+            assert (await walk(catalogue, path)).key == node.key
+
+
+async def test_a_large_dataset_costs_one_query_for_each_page(
+    start_facility: StartFacility,
+) -> None:
+    handle = start_facility("--holdings", "large", "--size", "25000")
+    async with opened(handle) as catalogue:
+        dataset = await walk(catalogue, "LARGE/BIG-1/1/many")
+        before = await queries(handle)
+        listing = await catalogue.listing(dataset)
+        assert len(listing) == 25_000
+        assert await queries(handle) - before <= 1 + 3
+        name = listing[12_345].name
+        assert (await catalogue.lookup(dataset, name)).key == listing[12_345].key
+        assert await queries(handle) - before <= 1 + 3
+    async with opened(handle) as catalogue:
+        dataset = await walk(catalogue, "LARGE/BIG-1/1/many")
+        before = await queries(handle)
+        assert (await catalogue.lookup(dataset, name)).name == name
+        with pytest.raises(NotFound):
+            await catalogue.lookup(dataset, "nothing")
+        assert await queries(handle) - before == 3
