@@ -10,7 +10,8 @@ numbers after the next mount with nothing to remember. Should two keys share a h
 gets the next free number. Not the entity's id: ids are per type.
 
 Invariants: the root is always there; every other inode has a lookup count above zero; ``_moved``
-holds exactly the keys of inodes whose number is not the hash of their key.
+holds exactly the keys of inodes whose number is not the hash of their key; ``_displaced`` is the
+key that `number` was last asked for, if another had the number it would like.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 from icatfs.errors import ContentChanged
+from icatfs.values import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,6 +35,7 @@ ROOT = 1
 
 _MASK = (1 << 63) - 1
 _MOST_LEVELS = 256
+_KINDS = {kind: kind.value.encode() for kind in Kind}
 
 
 class Inode:
@@ -50,7 +53,7 @@ class Inode:
 
 def number_of(key: NodeKey) -> int:
     """The number that a key would like to have: above the root's, below 2^63."""
-    text = f"{key.kind}\0{key.id}\0{key.name}".encode("utf-8", "surrogatepass")
+    text = b"%b %d %b" % (_KINDS[key.kind], key.id, key.name.encode("utf-8", "surrogatepass"))
     number = int.from_bytes(blake2b(text, digest_size=8).digest(), "little") & _MASK
     return number if number > ROOT else number + ROOT + 1
 
@@ -64,6 +67,7 @@ class InodeTable:
         # mutable
         self._inodes = {ROOT: self._root}
         self._moved: dict[NodeKey, int] = {root.key: ROOT}
+        self._displaced: NodeKey | None = None
 
     def __len__(self) -> int:
         return len(self._inodes)
@@ -79,12 +83,14 @@ class InodeTable:
 
     def number(self, key: NodeKey) -> int:
         """The number an entry has, or would get; nothing is counted."""
+        self._displaced = None
         moved = self._moved.get(key)
         if moved is not None:
             return moved
         number = number_of(key)
         while (inode := self._inodes.get(number)) is not None and inode.node.key != key:
             number = number + 1 if number < _MASK else ROOT + 1
+            self._displaced = key
         return number
 
     def find(self, key: NodeKey) -> Inode | None:
@@ -99,7 +105,7 @@ class InodeTable:
         inode = self._inodes.get(number)
         if inode is None:
             inode = self._inodes[number] = Inode(number, node, parent)
-            if number_of(node.key) != number:
+            if self._displaced is not None:
                 self._moved[node.key] = number
         else:
             inode.node, inode.parent = node, parent

@@ -6,11 +6,14 @@ import errno
 import os
 import stat
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from support.fake_fs import MTIME_NS
 from support.served import BIG, FILES
+
+from icatfs.fuse.mountpoint import mounted_at
 
 if TYPE_CHECKING:
     from support.memory import MemoryMount
@@ -109,6 +112,19 @@ def test_access_follows_the_mode_bits(mount: MemoryMount) -> None:
     assert os.access(mount.data, os.R_OK | os.X_OK)
     assert os.access(mount.data / "hello.txt", os.R_OK)
     assert not os.access(mount.data / "hello.txt", os.X_OK)
+
+
+def test_the_kernel_is_told_to_read_ahead_and_to_let_many_wait(mount: MemoryMount) -> None:
+    mounted = mounted_at(mount.point)
+    assert mounted is not None
+    minor = mounted.device.partition(":")[2]
+    connection = Path("/sys/fs/fuse/connections") / minor
+    if os.getuid() != 0 and not connection.exists():
+        pytest.skip("fusectl is not mounted")
+    assert int((connection / "max_background").read_text()) >= 1000
+    assert int((connection / "congestion_threshold").read_text()) >= 200
+    read_ahead = Path(f"/sys/class/bdi/{mounted.device}/read_ahead_kb")
+    assert read_ahead.read_text() == "1024\n"
 
 
 def test_the_mount_names_its_source_and_kind(mount: MemoryMount) -> None:

@@ -6,6 +6,7 @@ import errno
 import mmap
 import os
 import subprocess
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -55,6 +56,10 @@ def test_many_readers_of_one_file_agree(mount: MemoryMount) -> None:
 def test_a_file_of_unknown_size_is_read_to_its_end(mount: MemoryMount) -> None:
     path = mount.data / "unknown.bin"
     assert path.read_bytes() == FILES["unknown.bin"]
+    deadline = time.monotonic() + 5
+    while os.stat(path).st_size == 0:  # until a thread has told the kernel
+        assert time.monotonic() < deadline
+    assert os.stat(path).st_size == len(FILES["unknown.bin"])
     assert path.read_bytes() == FILES["unknown.bin"]
 
 

@@ -197,6 +197,7 @@ class FakeCatalogue:
 
     async def listing(self, folder: Node) -> FakeListing:
         self.asked["listing"] += 1
+        await trio.lowlevel.checkpoint()
         if folder.key not in self.nodes:
             raise NotFound(folder.name)
         return FakeListing(list(self.children.get(folder.key, {}).values()))
@@ -211,6 +212,7 @@ class FakeCatalogue:
 
     async def node(self, key: NodeKey) -> Node:
         self.asked["node"] += 1
+        await trio.lowlevel.checkpoint()
         try:
             return self.nodes[key]
         except KeyError:
@@ -416,6 +418,7 @@ class FakeWriting:
         return folder.key.kind in (Kind.VISIT, Kind.DATASET, Kind.FOLDER)
 
     async def create(self, folder: Node, name: str, caller: Caller) -> FakeDraft:
+        await trio.lowlevel.checkpoint()
         if folder.key.kind not in (Kind.DATASET, Kind.FOLDER):
             raise NotPermitted("files live in datasets")
         if self.find(folder, name) or name in self._catalogue.children.get(folder.key, {}):

@@ -37,6 +37,7 @@ from icatfs.fs.ports import Caller
 from icatfs.values import WriteMode
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
     from icatfs.fs.attributes import Attributes
@@ -392,6 +393,34 @@ async def test_only_own_files_get_times(services: FakeServices) -> None:
     _, attributes = await fs.changes.create(folder, "draft", ME)
     await fs.changes.setattr(attributes.ino, Changes(mtime_ns=1), None, ME)
     assert services.writing.times == {"draft": 1}
+
+
+@pytest.mark.parametrize("operation", ["lookup", "getattr", "opendir", "create", "open", "read"])
+async def test_a_cancelled_operation_has_changed_nothing(
+    services: FakeServices, operation: str
+) -> None:
+    fs = services.filesystem
+    folder, file = (
+        (await walk(services, DATASET)).ino,
+        (await walk(services, f"{DATASET}/a.txt")).ino,
+    )
+    opened = await fs.open(file, os.O_RDONLY, ME)
+    calls: dict[str, Callable[[], Awaitable[object]]] = {
+        "lookup": lambda: fs.lookup(folder, "b.txt", ME),
+        "getattr": lambda: fs.getattr(file, ME),
+        "opendir": lambda: fs.opendir(folder, ME),
+        "create": lambda: fs.changes.create(folder, "draft", ME),
+        "open": lambda: fs.open(file, os.O_RDONLY, ME),
+        "read": lambda: fs.read(opened.fh, 0, 10),
+    }
+    before = fs.status()
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await calls[operation]()
+        assert operation == "open", "it awaits nothing and so it happened"
+        return
+    assert fs.status() == before
+    assert not services.writing.drafts
 
 
 async def test_refreshing_forgets_listings_files_and_absent_names(tmp_path: Path) -> None:
