@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 import trio
 
-from icatfs.catalogue.node import Node
 from icatfs.errors import ContentChanged, Damaged, IsADirectory, NotFound, NotSupported
 from icatfs.fs.attributes import Portrait, permits, statfs
 from icatfs.fs.changing import Changing, Opened
@@ -33,6 +32,7 @@ from icatfs.values import WriteMode
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
+    from icatfs.catalogue.node import Node
     from icatfs.fs.attributes import Attributes, StatFs
     from icatfs.fs.inodes import Inode
     from icatfs.fs.ports import (
@@ -65,8 +65,6 @@ class FsOptions:
     """The same for names, those that do not exist among them."""
     recall_wait_s: float | None = None
     """How long a read waits for the archive; None: without limit."""
-    root: Node | None = None
-    """The folder of the facility that is the root of the mount; None: the top."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +90,9 @@ class FileSystem(Generic[F]):
         options: FsOptions,
         probe: CallerProbe,
         notifier: Notifier,
+        root: Node | None = None,
     ) -> None:
+        """``root``: the folder of the facility that is the root of the mount; None: the top."""
         # given
         self._catalogue = catalogue
         self._store = store
@@ -102,7 +102,7 @@ class FileSystem(Generic[F]):
         self._notifier = notifier
         # constant
         self.waits = Waits(probe)
-        self._inodes = InodeTable(options.root or catalogue.root)
+        self._inodes = InodeTable(root or catalogue.root)
         self._handles: HandleTable[F] = HandleTable()
         self._reports = Reports(self._inodes.path)
         self._portrait = Portrait(
@@ -357,6 +357,7 @@ async def open_filesystem(
     options: FsOptions,
     probe: CallerProbe,
     notifier: Notifier,
+    root: Node | None = None,
 ) -> AsyncIterator[FileSystem[F]]:
     """A file system whose waiting requests are looked after; at the end nobody waits any more."""
     filesystem = FileSystem(
@@ -368,6 +369,7 @@ async def open_filesystem(
         options=options,
         probe=probe,
         notifier=notifier,
+        root=root,
     )
     async with trio.open_nursery() as nursery:
         nursery.start_soon(filesystem.waits.watch)

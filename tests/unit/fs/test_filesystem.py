@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -444,9 +443,10 @@ async def test_open_filesystem_ends_all_waits(tmp_path: Path) -> None:
         transfer=made.transfer,
         recall=made.recall,
         writing=made.writing,
-        options=replace(made.options, root=made.catalogue.at(VISIT)),
+        options=made.options,
         probe=made.probe,
         notifier=made.notifier,
+        root=made.catalogue.at(VISIT),
     ) as fs:
         assert (await fs.lookup(ROOT, "data", ME)).ino > ROOT
         assert fs.status().waiting == 0
