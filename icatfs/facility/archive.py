@@ -14,7 +14,7 @@ ones run at once. (ids.server 2.1.1: DsProcessQueue, DfProcessQueue.)
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from icatfs.facility.locks import Busy, Hold, Locks
@@ -42,7 +42,7 @@ class Unit:
 
     id: int
     dataset: int
-    label: str
+    label: str = field(compare=False)
 
 
 @dataclass(frozen=True, slots=True)
