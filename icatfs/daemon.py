@@ -220,7 +220,7 @@ def _commands(services: Services) -> Mapping[str, Command]:
         }
 
     async def refresh(_: Mapping[str, Any]) -> None:
-        services.catalogue.refresh()
+        services.filesystem.refresh()
 
     return {"status": status, "pending": pending, "refresh": refresh}
 
