@@ -55,6 +55,11 @@ def test_an_absent_name_has_number_zero_and_is_remembered() -> None:
     assert PORTRAIT.absent.entry_timeout_s == 30.0
 
 
+def test_the_kernel_may_always_rely_on_an_answer_for_a_moment() -> None:
+    assert Portrait(0, 0, 0.0, 0.0).absent.entry_timeout_s == 1.0
+    assert Portrait(0, 0, 0.0, 0.0).of(7, node(Kind.ROOT), writable=False).attr_timeout_s == 1.0
+
+
 def test_a_read_only_mount_has_no_room() -> None:
     assert statfs(writable=False).free == 0
     assert statfs(writable=True).free > 0
