@@ -166,7 +166,7 @@ class Compiler:
         test = f"{_comparable(value, row)} {operator} {_comparable(row, value)}"
         given = f"(WITH q(v) AS {rows.sql} SELECT 1 FROM q WHERE"
         if right.word == "ALL":
-            return f"(NOT EXISTS {given} NOT ({test})))"
+            return f"(NOT EXISTS {given} ({test}) IS NOT TRUE))"
         return f"(EXISTS {given} {test}))"
 
     def _like(self, like: Like, scope: Scope) -> str:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
 from icatfs.facility.model import ENTITIES, SYSTEM, Field, ToMany, Type
@@ -62,6 +62,7 @@ def json_value(value: object, kind: Type | None, zone: tzinfo) -> object:
     return value
 
 
+@lru_cache(maxsize=4096)
 def date_text(milliseconds: int, zone: tzinfo) -> str:
     """A date in the server's zone: milliseconds and offset, ``Z`` for none."""
     time = (_EPOCH + milliseconds * _MILLISECOND).astimezone(zone)
