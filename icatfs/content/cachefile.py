@@ -1,0 +1,90 @@
+"""One opener's view of a content version in the cache."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from icatfs.content.cached import Cached
+    from icatfs.content.proof import Proof
+
+
+class CacheFile:
+    """One opener's view of a content version; pinned in the store until closed.
+
+    Every method is synchronous. Offsets and sizes are in bytes, ranges half-open.
+    """
+
+    __slots__ = ("_cached", "_is_open", "missing", "pread", "version")
+
+    def __init__(self, cached: Cached) -> None:
+        # given
+        self._cached = cached
+        self.version = cached.version
+        # constant: the hot path of a read, without a hop
+        self.missing = cached.missing
+        self.pread = cached.pread
+        # mutable
+        self._is_open = True
+        cached.pins += 1
+
+    @property
+    def size(self) -> int | None:
+        """The size of the content; None until the end of one of unknown size was seen."""
+        return self._cached.size
+
+    @property
+    def complete(self) -> bool:
+        """Whether every byte is there, compared with the catalogue's CRC-32 if it has one."""
+        return self._cached.complete
+
+    @property
+    def unproved(self) -> bool:
+        """Whether the content has arrived and waits for ``settle`` or ``reset``."""
+        return self._cached.unproved
+
+    @property
+    def shared(self) -> bool:
+        """Whether somebody else has it open too."""
+        return self._cached.pins > 1
+
+    @property
+    def room(self) -> int:
+        """How many bytes a stream may run ahead of whoever reads this file."""
+        return self._cached.room
+
+    def pin(self) -> CacheFile:
+        """The same content, pinned once more."""
+        return CacheFile(self._cached)
+
+    def pwrite(self, offset: int, data: bytes) -> None:
+        """Keep these bytes; never fails: without room they stay for a while only."""
+        self._cached.pwrite(offset, data)
+
+    def finish(self, size: int) -> None:
+        """The end of a content of unknown size was seen; every byte before it was written."""
+        self._cached.finish(size)
+
+    def proof(self) -> Proof | None:
+        """What must still be read for the comparison, in a thread; None: see ``crc``."""
+        return self._cached.proof()
+
+    @property
+    def crc(self) -> int:
+        """The CRC-32 of the content, when ``unproved`` and ``proof`` is None."""
+        return self._cached.crc
+
+    def settle(self) -> None:
+        """The content is what the catalogue says: show all of it."""
+        if self._cached.unproved:
+            self._cached.settle()
+
+    def reset(self) -> None:
+        """The content is not what the catalogue says: begin again with nothing, for everybody."""
+        self._cached.reset()
+
+    def close(self) -> None:
+        """Unpin; closing twice is as good as once."""
+        if self._is_open:
+            self._is_open = False
+            self._cached.unpin()

@@ -1,0 +1,36 @@
+"""Two calls of Linux that Python does not have: free a part of a file, sync a whole file system."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+
+_KEEP_SIZE = 0x01
+_PUNCH_HOLE = 0x02
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def punch(fd: int, start: int, stop: int) -> bool:
+    """Give the blocks of [start, stop) back to the disk; False where that cannot be done."""
+    try:
+        failed = _libc.fallocate(
+            fd,
+            _PUNCH_HOLE | _KEEP_SIZE,
+            ctypes.c_int64(start),
+            ctypes.c_int64(stop - start),
+        )
+    except AttributeError:
+        return False
+    return not failed
+
+
+def sync_file_system(folder: str) -> None:
+    """Return when everything written below the folder so far is on the disk; blocks. OSError."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        if _libc.syncfs(fd):
+            code = ctypes.get_errno()
+            raise OSError(code or errno.EIO, os.strerror(code or errno.EIO), folder)
+    finally:
+        os.close(fd)
