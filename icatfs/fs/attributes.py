@@ -23,10 +23,7 @@ SHORTEST_TIMEOUT_S = 1.0
 """Without any, every entry of a listing would be asked for once more: 50 times slower."""
 
 _FILE = stat.S_IFREG | 0o444
-_OWNSHORTEST_TIMEOUT_S = 1.0
-"""Without any, every entry of a listing would be asked for once more: 50 times slower."""
-
-_FILE = stat.S_IFREG | 0o644
+_OWN_FILE = stat.S_IFREG | 0o644
 _FOLDER = stat.S_IFDIR | 0o555
 _OPEN_FOLDER = stat.S_IFDIR | 0o755
 _LARGEST = (1 << 63) - 1
