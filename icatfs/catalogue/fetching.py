@@ -16,6 +16,7 @@ from icatfs.catalogue.node import (
     inside_key,
     investigation_node,
 )
+from icatfs.icat import query as q
 from icatfs.values import DatasetId, FacilityId, InvestigationId, Kind
 
 if TYPE_CHECKING:
@@ -85,11 +86,15 @@ def maker(key: NodeKey, dataset: DatasetRow | None) -> Callable[[Sequence[Any]],
 def is_askable(path: str, *, facility: bool) -> bool | None:
     """Whether a path can be asked for by name: each component is the plain name of something.
 
-    None: such a path does not exist. False: it names something by id, only the listing can tell.
+    None: such a path does not exist. False: only the listing can tell, because the path names
+    something by its id, or has characters that cannot be compared on the usual database.
     """
     answer = True
     for component in path.split("/"):
-        if naming.entity_name(component).entity_id is not None:
+        parsed = naming.entity_name(component)
+        if parsed.entity_id is not None or (
+            not q.can_exist(parsed.name) and naming.fits(component)
+        ):
             answer = False
         elif not naming.is_canonical(component, facility=facility):
             return None

@@ -16,8 +16,8 @@ from icatfs.catalogue import fetching, naming
 from icatfs.catalogue.dataset import DatasetSnapshot
 from icatfs.catalogue.node import Node, NodeKey, datafile_node, dataset_node, inside_key
 from icatfs.catalogue.shelf import Shelf, Shelves, Snapshot
-from icatfs.icat.query import MAX_PAGE
-from icatfs.icat.records import DatasetRow, InvestigationRow
+from icatfs.icat import query as q
+from icatfs.icat.records import DatasetRow
 from icatfs.sharing import SingleFlight
 from icatfs.values import DatafileId, DatasetId, FacilityId, InvestigationId, Kind
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Hashable, Sequence
     from datetime import datetime
 
+    from icatfs.catalogue.listing import Visits
     from icatfs.catalogue.questions import Questions
 
 _INLINE_ROWS = 20_000
@@ -124,25 +125,18 @@ class Library:
     async def _list(self, shelf: Shelf[Any]) -> Snapshot:
         since = shelf.changes
         if shelf.key.kind is Kind.INVESTIGATION:
-            known = self._known_visits(shelf.key)
-            if known is not None:
-                return self._derive(shelf, *known)
+            facility = self.shelf(NodeKey(Kind.FACILITY, shelf.key.id))
+            listed = facility.snapshot(self._clock())
+            if listed is None and not q.can_exist(shelf.key.name):
+                listed = await self.fresh(facility)  # a name that cannot be asked for
+            if listed is not None:
+                return self._derive(shelf, listed.rows, facility.expires)
         rows = await fetching.all_rows(self._questions, shelf.key)
         return await self._install(shelf, rows, since)
 
-    def _known_visits(self, key: NodeKey) -> tuple[Sequence[InvestigationRow], float] | None:
-        """The visits of a name as a listing of the facility has them, and until when."""
-        facility = self.shelves.get(NodeKey(Kind.FACILITY, key.id))
-        snapshot = None if facility is None else facility.snapshot(self._clock())
-        if facility is None or snapshot is None or not naming.fits(naming.escaped(key.name)):
-            return None
-        position = snapshot.position(naming.escaped(key.name))
-        rows = () if position is None else snapshot.rows[position].rows
-        return rows, facility.expires
-
-    def _derive(
-        self, shelf: Shelf[Any], rows: Sequence[InvestigationRow], expires: float
-    ) -> Snapshot:
+    def _derive(self, shelf: Shelf[Any], groups: Sequence[Visits], expires: float) -> Snapshot:
+        """The visits of one name as the listing of their facility has them."""
+        rows = [row for visits in groups if visits.name == shelf.key.name for row in visits.rows]
         snapshot: Snapshot = shelf.make(rows)
         shelf.install(snapshot, expires)
         return snapshot
@@ -163,7 +157,7 @@ class Library:
                 break
         shelf.install(snapshot, self.expires(shelf))
         if isinstance(snapshot, DatasetSnapshot):
-            shelf.is_large = shelf.is_large or len(rows) > MAX_PAGE
+            shelf.is_large = shelf.is_large or len(rows) > q.MAX_PAGE
             shelf.is_regular = snapshot.is_regular
         self.shelves.shrink()
         return snapshot

@@ -12,6 +12,7 @@ import pytest
 import trio
 
 from icatfs.catalogue.tree import Ttl, open_catalogue
+from icatfs.icat.query import can_exist
 from icatfs.icat.records import (
     DatafileFacts,
     DatafileRow,
@@ -126,6 +127,8 @@ class FakeIcat:
     async def investigations_named(
         self, session: str, facility: int, name: str
     ) -> list[InvestigationRow]:
+        if not can_exist(name):
+            return []
         rows = [row for row in self.investigation_rows[facility] if row.name == name]
         return await self._rows("investigations_named", rows)
 

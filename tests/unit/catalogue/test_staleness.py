@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from icatfs.catalogue import shelf as shelf_module
+from icatfs.catalogue.naming import shown
 from icatfs.catalogue.node import NodeKey, nanoseconds
 from icatfs.errors import NotADirectory, NotFound
 from icatfs.values import Kind
@@ -210,3 +211,18 @@ async def test_folders_are_as_old_as_their_measurement(world: Any) -> None:
         }
         for path, moment in expected.items():
             assert (await world.walk(catalogue, path)).mtime_ns == nanoseconds(moment)
+
+
+@pytest.mark.parametrize("name", ["beam\U0001f4a5time", "\U0001f4a5" * 255])
+async def test_names_that_cannot_be_compared_are_found_by_listing(world: Any, name: str) -> None:
+    """The client does not ask for them; a database that can store them shows them in listings."""
+    world.icat.visit(1, 9, name, "v")
+    world.icat.dataset_in(9, 90, name)
+    world.icat.datafile_in(90, 900, f"{name}/{name}")
+    async with world.catalogue() as catalogue:
+        parts = [shown(name, 9), "v", shown(name, 90), shown(name, 900), shown(name, 900)]
+        path = "/".join(["F", *parts])
+        node = await world.walk(catalogue, path)
+        assert node.key == NodeKey(Kind.DATAFILE, 900)
+        world.now += 61
+        assert (await world.walk(catalogue, path)).key == node.key
