@@ -208,15 +208,26 @@ def tune(device: str) -> None:
 
     Where something cannot be raised, the log says what that means, and the mount works on.
     """
-    _set(Path(f"/sys/class/bdi/{device}/read_ahead_kb"), _READ_AHEAD_KB, "reading is slower")
+    read_ahead = Path(f"/sys/class/bdi/{device}/read_ahead_kb")
+    error = _set(read_ahead, _READ_AHEAD_KB)
+    if error:
+        log.info(
+            "only root can set %s to %d, with which reading is faster", read_ahead, _READ_AHEAD_KB
+        )
     connection = _CONNECTIONS / device.partition(":")[2]
     if not connection.exists():
         _mount_connections()
     most = _number(Path("/sys/module/fuse/parameters/max_user_bgreq"))
     wanted = min(_BACKGROUND, most) if most is not None and os.getuid() != 0 else _BACKGROUND
-    meaning = "twelve reads that wait for the archive will stop all other reads of this mount"
-    _set(connection / "max_background", wanted, meaning)
-    _set(connection / "congestion_threshold", wanted * 3 // 4, meaning)
+    error = _set(connection / "max_background", wanted)
+    error = error or _set(connection / "congestion_threshold", wanted * 3 // 4)
+    if error:
+        log.warning(
+            "cannot raise max_background (%s): twelve reads that wait for the archive will stop all "
+            "other reads of this mount; remedy: mount -t fusectl fusectl %s, then mount again",
+            error,
+            _CONNECTIONS,
+        )
     _warn_of_timeouts()
 
 
@@ -227,11 +238,13 @@ def _mount_connections() -> None:
         subprocess.run(command, capture_output=True, check=False)
 
 
-def _set(path: Path, value: int, meaning: str) -> None:
+def _set(path: Path, value: int) -> OSError | None:
+    """What kept the value from being set, if something did."""
     try:
         path.write_text(str(value))
     except OSError as error:
-        log.warning("cannot set %s to %d: %s; %s", path, value, error.strerror, meaning)
+        return error
+    return None
 
 
 def _number(path: Path) -> int | None:
