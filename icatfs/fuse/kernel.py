@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_CONNECTIONS = Path("/sys/fs/fuse/connections")
 _READ_AHEAD_KB = 1024
 _BACKGROUND = 1000
 _GRACE_S = 10.0
@@ -203,38 +202,38 @@ def _fuse_descriptor() -> int:
     raise MountError("the connection to the kernel was lost while mounting")
 
 
-def tune(device: str) -> None:
+def tune(device: str, sys: Path = Path("/sys")) -> None:
     """Raise what the kernel's defaults keep small; ``device`` is ``major:minor``.
 
     Where something cannot be raised, the log says what that means, and the mount works on.
     """
-    read_ahead = Path(f"/sys/class/bdi/{device}/read_ahead_kb")
+    read_ahead = sys / "class" / "bdi" / device / "read_ahead_kb"
     error = _set(read_ahead, _READ_AHEAD_KB)
     if error:
         log.info(
             "only root can set %s to %d, with which reading is faster", read_ahead, _READ_AHEAD_KB
         )
-    connection = _CONNECTIONS / device.partition(":")[2]
+    connection = sys / "fs" / "fuse" / "connections" / device.partition(":")[2]
     if not connection.exists():
-        _mount_connections()
-    most = _number(Path("/sys/module/fuse/parameters/max_user_bgreq"))
+        _mount_connections(connection.parent)
+    most = _number(sys / "module" / "fuse" / "parameters" / "max_user_bgreq")
     wanted = min(_BACKGROUND, most) if most is not None and os.getuid() != 0 else _BACKGROUND
     error = _set(connection / "max_background", wanted)
     error = error or _set(connection / "congestion_threshold", wanted * 3 // 4)
     if error:
         log.warning(
-            "cannot raise max_background (%s): twelve reads that wait for the archive will stop all "
-            "other reads of this mount; remedy: mount -t fusectl fusectl %s, then mount again",
+            "cannot raise max_background (%s): twelve reads that wait for the archive will stop "
+            "all other reads of this mount; remedy: mount -t fusectl fusectl %s, then mount again",
             error,
-            _CONNECTIONS,
+            connection.parent,
         )
     _warn_of_timeouts()
 
 
-def _mount_connections() -> None:
+def _mount_connections(folder: Path) -> None:
     """The files of a connection are in a file system of their own, which systemd mounts."""
-    if os.getuid() == 0 and _CONNECTIONS.is_dir():
-        command = ["mount", "-t", "fusectl", "fusectl", str(_CONNECTIONS)]
+    if os.getuid() == 0 and folder.is_dir():
+        command = ["mount", "-t", "fusectl", "fusectl", str(folder)]
         subprocess.run(command, capture_output=True, check=False)
 
 
