@@ -85,8 +85,9 @@ class Compiler:
     def condition(self, expression: Expression, scope: Scope) -> str:
         """The SQL of a condition, in parentheses where it needs them."""
         match expression:
-            case Junction(word, left, right):
-                return f"({self.condition(left, scope)} {word} {self.condition(right, scope)})"
+            case Junction(word, conditions):
+                parts = (self.condition(condition, scope) for condition in conditions)
+                return f"({f' {word} '.join(parts)})"
             case Not(condition):
                 return f"(NOT {self.condition(condition, scope)})"
             case Comparison():
@@ -228,13 +229,12 @@ class Compiler:
 
     def ordering(self, query: Query, scope: Scope) -> str:
         """ORDER BY."""
-        if not query.order:
-            return ""
-        keys = (
+        keys = [
             _key(self.value(order.value, scope)) + (" DESC" if order.descending else "")
             for order in query.order
-        )
-        return f" ORDER BY {', '.join(keys)}"
+            if not isinstance(order.value, Literal)  # SQLite would take a number for a column
+        ]
+        return f" ORDER BY {', '.join(keys)}" if keys else ""
 
     # Values
 

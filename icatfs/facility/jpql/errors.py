@@ -23,11 +23,6 @@ def internal(message: str) -> JpqlError:
     return JpqlError("INTERNAL", 500, message)
 
 
-def not_an_entity(name: str) -> JpqlError:
-    """A name where that of an entity should stand."""
-    return bad_parameter(f"{name} is not an ICAT entity")
-
-
 def too_many(doing: str, limit: int) -> JpqlError:
     """More than maxEntities; ``doing`` is what was attempted with them."""
     return JpqlError("VALIDATION", 412, f"attempt to {doing} more than {limit} entities")

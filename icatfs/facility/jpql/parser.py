@@ -31,7 +31,7 @@ from icatfs.facility.jpql.tree import (
 from icatfs.facility.jpql.values import ENDS, ValueParser
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from icatfs.facility.jpql.tokens import Token
 
@@ -107,7 +107,8 @@ class _Parser(ValueParser):
         if self._is_path_ahead():
             return self._join(left=False)
         entity = self._expect("NAME", "A range variable declaration needs an entity.")
-        return Range(entity.value, self._variable())
+        span = self._last()
+        return Range(entity.value, self._variable(), span)
 
     def _is_path_ahead(self) -> bool:
         token = self.words.peek()
@@ -123,16 +124,16 @@ class _Parser(ValueParser):
     # Conditions
 
     def _or(self) -> Expression:
-        left = self._and()
-        while self._take("OR"):
-            left = Junction("OR", left, self._and())
-        return left
+        return self._junction("OR", self._and)
 
     def _and(self) -> Expression:
-        left = self._not()
-        while self._take("AND"):
-            left = Junction("AND", left, self._not())
-        return left
+        return self._junction("AND", self._not)
+
+    def _junction(self, word: str, part: Callable[[], Expression]) -> Expression:
+        conditions = [part()]
+        while self._take(word):
+            conditions.append(part())
+        return Junction(word, tuple(conditions)) if len(conditions) > 1 else conditions[0]
 
     def _not(self) -> Expression:
         return Not(self._not()) if self._take("NOT") else self._predicate()

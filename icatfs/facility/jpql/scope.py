@@ -8,11 +8,11 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from icatfs.facility.jpql.problems import Problem
-from icatfs.facility.jpql.tree import Join, Span
+from icatfs.facility.jpql.tree import Join, Range, Span
 from icatfs.facility.model import ENTITIES, Attribute, Field, ToMany, ToOne
 
 if TYPE_CHECKING:
-    from icatfs.facility.jpql.tree import Path, Range
+    from icatfs.facility.jpql.tree import Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +90,12 @@ class Scope:
 
     def declare(self, source: Range | Join) -> None:
         """Take in one item of FROM."""
-        if not isinstance(source, Join):
-            variable = self._new(source.entity, source.variable)
-            self.sources.append(Source(variable))
+        if isinstance(source, Range):
+            if source.entity not in ENTITIES:
+                sentence = f"The abstract schema type '{source.entity}' is unknown."
+                self.names.complain(source.span, sentence)
+                return
+            self.sources.append(Source(self._new(source.entity, source.variable)))
         elif (joined := self._joined(source)) is not None:
             self._variables[source.variable.upper()] = joined
 

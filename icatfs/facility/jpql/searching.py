@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from dataclasses import dataclass, field, replace
 from datetime import UTC, tzinfo
@@ -167,6 +168,8 @@ class _Searcher:
             return self._plan(search, search.jpql, restrictions)
         except QueryProblem as problem:
             self._refuse(search, restrictions, problem)
+        except RecursionError:
+            raise internal("class jakarta.ejb.EJBException null") from None
 
     def _refuse(
         self, search: Search, restrictions: dict[Selected, str], problem: QueryProblem
@@ -228,7 +231,13 @@ class _Searcher:
 
     def _run(self, plan: _Plan) -> list[Sequence[object]]:
         self._db.refresh_statistics()
-        return self._db.connection.execute(plan.sql, self._parameters).fetchall()
+        try:
+            return self._db.connection.execute(plan.sql, self._parameters).fetchall()
+        except sqlite3.Error as error:
+            raise internal(
+                "class jakarta.persistence.PersistenceException Exception [EclipseLink-4002]"
+                f" (Eclipse Persistence Services): Internal Exception: {error}"
+            ) from error
 
     def _objects(
         self, entity: str, rows: Sequence[Sequence[object]], include: Include | None

@@ -162,11 +162,10 @@ class Not:
 
 @dataclass(frozen=True, slots=True)
 class Junction:
-    """``left`` AND or OR ``right``."""
+    """Two or more conditions with AND or OR between them."""
 
     word: str
-    left: Expression
-    right: Expression
+    conditions: tuple[Expression, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +174,7 @@ class Range:
 
     entity: str
     variable: str
+    span: Span
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from icatfs.facility.database import Database
 from icatfs.facility.jpql import EVERYTHING, JpqlError, Limits, get, rule_select, search
 
 if TYPE_CHECKING:
     from icatfs.facility.jpql import Authoriser
+
+
+EMPTY = Database()
+
+
+class Everyone:
+    user = "anon/anon"
+
+    def unrestricted(self, entity: str) -> bool:
+        return True
+
+    def restrictions(self, entity: str) -> tuple[()]:
+        return ()
+
+    def may_follow(self, origin: str, field: str, target: str) -> bool:
+        return True
 
 
 @pytest.mark.parametrize(
@@ -140,6 +159,11 @@ def test_a_search_gives(small: Database, root: Authoriser, query: str, answer: o
             "variable DF mentioned in INCLUDE clause is already defined",
         ),
         ("SELECT df FROM Datafile df INCLUDE 1, df.dataset", 400, "must not be followed"),
+        (
+            "SELECT df FROM Datafile df WHERE df.id IN (SELECT x.id FROM Foo x)",
+            400,
+            "The abstract schema type 'Foo' is unknown.",
+        ),
         ("SELECT df FROM Datafile df INCLUDE df", 400, "Path df must contain a '.'"),
         (
             "SELECT df FROM Datafile df WHERE df.complete = 'x'",
@@ -162,6 +186,27 @@ def test_a_search_is_refused(
         search(small, query, root)
     assert caught.value.http == http
     assert message in caught.value.message
+
+
+WORDS = re.findall(
+    r"\S+",
+    "SELECT FROM WHERE JOIN LEFT ORDER GROUP BY HAVING LIMIT INCLUDE DISTINCT COUNT MAX ( ) , = <"
+    " LIKE IN IS NOT NULL EMPTY AND OR EXISTS MEMBER BETWEEN + * / - 1 0 'x' 1.5 :user TRUE Dataset"
+    " Datafile ds df ds.name ds.datafiles df.dataset df.dataset.id ds.sample.name ds.foo ALL AS",
+)
+
+
+def answer_or_refusal(query: str) -> object:
+    try:
+        return search(EMPTY, query, Everyone())
+    except JpqlError as error:
+        return error
+
+
+@given(st.lists(st.sampled_from(WORDS), max_size=25), st.booleans())
+def test_whatever_is_asked_is_answered_or_refused(words: list[str], new: bool) -> None:
+    start = "SELECT ds FROM Dataset ds " if new else ""
+    assert isinstance(answer_or_refusal(start + " ".join(words)), list | JpqlError)
 
 
 def test_times_are_those_of_the_servers_zone_with_its_summer_time(
