@@ -100,15 +100,18 @@ class Database:
     def transaction(self) -> Iterator[None]:
         """All or nothing; may be nested, the inner ones then are savepoints."""
         nested = self.connection.in_transaction
-        self.connection.execute("SAVEPOINT inner_part" if nested else "BEGIN IMMEDIATE")
+        self.connection.execute("SAVEPOINT part" if nested else "BEGIN IMMEDIATE")
+        done = False
         try:
             yield
-        except BaseException:
-            self.connection.execute("ROLLBACK TO inner_part" if nested else "ROLLBACK")
+            done = True
+        finally:
+            if not done:
+                self.connection.execute("ROLLBACK TO part" if nested else "ROLLBACK")
             if nested:
-                self.connection.execute("RELEASE inner_part")
-            raise
-        self.connection.execute("RELEASE inner_part" if nested else "COMMIT")
+                self.connection.execute("RELEASE part")
+            elif done:
+                self.connection.execute("COMMIT")
 
     def insert(self, entity: str, **values: object) -> int:
         """Enter one row and return its id; system columns and defaults are filled in."""
