@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 
     from icatfs.values import ContentVersion
 
+__all__ = ["CacheFile", "ContentStore", "StoreStatus", "open_store"]
+
 log = logging.getLogger(__name__)
 
 _SAVE_EVERY_S = 3.0
@@ -380,6 +382,10 @@ async def open_store(
                 nursery.start_soon(store.save_forever)
                 yield store
                 nursery.cancel_scope.cancel()
+        except BaseExceptionGroup as group:  # the recorder raises nothing: it is the caller's
+            if len(group.exceptions) > 1:
+                raise
+            raise group.exceptions[0] from group.exceptions[0].__cause__
         finally:
             with trio.move_on_after(_LAST_SAVE_S) as scope:
                 scope.shield = True
