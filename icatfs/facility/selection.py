@@ -29,6 +29,7 @@ LISTS = ("investigationIds", "datasetIds", "datafileIds")
 
 _LONG = re.compile(r"[+-]?[0-9]+")
 _LARGEST_LONG = 2**63 - 1
+_BATCH = 500
 
 
 class Catalogue(Protocol):
@@ -153,7 +154,7 @@ class Resolver:
         for investigation in ids.investigations:
             datasets |= dict.fromkeys(self._datasets_of(user, investigation))
         for dataset in ids.datasets:
-            self._check_dataset(user, dataset)
+            self.check_dataset(user, dataset)
             datasets[dataset] = None
         if files:
             for dataset in datasets:
@@ -177,7 +178,8 @@ class Resolver:
         query = "SELECT id FROM Dataset WHERE investigation_id = ? ORDER BY id"
         return [row[0] for row in self._db.connection.execute(query, (investigation,))]
 
-    def _check_dataset(self, user: str | None, dataset: int) -> None:
+    def check_dataset(self, user: str | None, dataset: int) -> None:
+        """Raises IdsError or IcatError if the user may not use that dataset."""
         if user is not None:
             self._catalogue.read(user, "Dataset", dataset)
             if not self._sees_above(user, dataset):
@@ -234,9 +236,13 @@ class Resolver:
         return [File(*row) for row in self._db.connection.execute(query, tuple(parameters))]
 
     def files_named(self, datafiles: Iterable[int]) -> list[File]:
-        """Those of the given datafiles that are still there, in the given order."""
-        found = (self.files("id = ?", (datafile,)) for datafile in datafiles)
-        return [file for one in found for file in one]
+        """Those of the given datafiles that are still there, by id."""
+        ids = sorted(set(datafiles))
+        found: list[File] = []
+        for start in range(0, len(ids), _BATCH):
+            some = ids[start : start + _BATCH]
+            found += self.files(f"id IN ({', '.join('?' * len(some))})", some)
+        return found
 
     def has_files(self, dataset: int) -> bool:
         """Whether the data service has anything of this dataset."""
