@@ -1,10 +1,9 @@
-"""The side of the facility that no real one has: counters, tape, faults, time, true content.
+"""The side of the facility that no real one has: counters, tape, time, true content.
 
 ==============================  ===============================================================
 ``GET counters``                one JSON object: see ``icatfs.facility.counters``
 ``POST counters/reset``         begin from zero
 ``POST archive``, ``restore``   form ``datasetIds``, ``datafileIds``: at once and uncounted
-``POST faults``                 JSON ``{"add": [...], "clear": false}``: see ``faults``
 ``POST clock``                  JSON ``{"advance": seconds}``
 ``GET content?datafileId=N``    the true bytes, wherever they are
 ==============================  ===============================================================
@@ -28,7 +27,7 @@ from icatfs.facility.counters import Counters
 from icatfs.facility.storage import Missing, Storage
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from starlette.requests import Request
 
@@ -46,20 +45,12 @@ class Tape(Protocol):
         """Restore these now."""
 
 
-class FaultSwitch(Protocol):
-    """What misbehaves on request."""
-
-    def change(self, add: Sequence[Mapping[str, Any]], *, clear: bool) -> None:
-        """Switch faults on, after clearing the old ones if asked; ValueError says what is wrong."""
-
-
 @dataclass(frozen=True, slots=True)
 class Parts:
     """What the control side controls."""
 
     counters: Counters
     tape: Tape
-    faults: FaultSwitch
     clock: Clock
     storage: Storage
 
@@ -72,7 +63,6 @@ def control_app(parts: Parts) -> Starlette:
         "/counters/reset": ("POST", side.reset_counters),
         "/archive": ("POST", side.archive),
         "/restore": ("POST", side.restore),
-        "/faults": ("POST", side.faults),
         "/clock": ("POST", side.clock),
         "/content": ("GET", side.content),
     }
@@ -108,11 +98,6 @@ class _Control:
 
     async def restore(self, request: Request) -> Response:
         self._parts.tape.bring_online(*await _selection(request))
-        return Response(status_code=204)
-
-    async def faults(self, request: Request) -> Response:
-        told = await _json_object(request)
-        self._parts.faults.change(told.get("add", []), clear=bool(told.get("clear", False)))
         return Response(status_code=204)
 
     async def clock(self, request: Request) -> Response:
