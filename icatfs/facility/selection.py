@@ -167,14 +167,12 @@ class Resolver:
         return Selected(tuple(datasets), ordered)
 
     def _datasets_of(self, user: str | None, investigation: int) -> list[int]:
+        if self._db.row("Investigation", investigation) is None:
+            raise internal(REJECTED_BY_EJB)
         if user is not None:
-            if not self._catalogue.may_read(user, "Investigation", investigation):
-                raise internal(REJECTED_BY_EJB)
             where, parameters = "investigation_id = ?", (investigation,)
             rows = self._catalogue.readable(user, "Dataset", where, parameters)
             return sorted(int(row["id"]) for row in rows)
-        if self._db.row("Investigation", investigation) is None:
-            raise internal(REJECTED_BY_EJB)
         query = "SELECT id FROM Dataset WHERE investigation_id = ? ORDER BY id"
         return [row[0] for row in self._db.connection.execute(query, (investigation,))]
 

@@ -25,7 +25,10 @@ _DDL = (
     "CREATE TABLE IF NOT EXISTS {p}_unwritten (unit INTEGER PRIMARY KEY)",
     "CREATE TABLE IF NOT EXISTS {p}_taped (dataset INTEGER PRIMARY KEY, digest TEXT NOT NULL)",
 )
-_NAMES = "SELECT names_digest(name) FROM Datafile WHERE dataset_id = {} AND location IS NOT NULL"
+_NAMES = (
+    "SELECT COALESCE(names_digest(name), '0:0')"
+    " FROM Datafile WHERE dataset_id = {} AND location IS NOT NULL"
+)
 _TRIGGER = """
 CREATE TEMP TRIGGER {p}_before_{event} BEFORE {event} ON main.Datafile
 WHEN NOT EXISTS (SELECT 1 FROM {p}_taped WHERE dataset = {row}.dataset_id)

@@ -216,7 +216,7 @@ class Replay:
         if "headers" in expected:
             yield from self._header_differences(expected, received, vary)
         for part in ("body_json", "body_text", "body_base64", "body_zip"):
-            if part in expected and not vary.has(part):
+            if part in expected and not vary.has(part) and not vary.has("body_length"):
                 yield from self._body_differences(step, part, received, vary)
         if "body_length" in expected and not vary.has("body_length"):
             found = (len(received.body), f"{zlib.crc32(received.body):08x}")
