@@ -1,0 +1,1 @@
+"""Archived data brought back: one restore for each storage unit, whoever waits for it."""
