@@ -15,6 +15,7 @@
      +- NotPermitted             the write mode or a policy of this mount refuses
      +- ReadOnly                 the mount or the server is read-only
      +- NotSupported             an operation that neither ICAT nor IDS has
+     |   +- CopyInstead          a rename that can be had by copying and removing
      +- ContentChanged           the datafile was replaced while it was open
      +- StaleHandle              a file handle that is not open
      +- NotOnline                archived, and policy says: do not recall
@@ -100,6 +101,10 @@ class ReadOnly(IcatfsError):
 
 class NotSupported(IcatfsError):
     """An operation that neither ICAT nor IDS has."""
+
+
+class CopyInstead(NotSupported):
+    """A rename that neither ICAT nor IDS has; copying and removing come to the same."""
 
 
 class ContentChanged(IcatfsError):

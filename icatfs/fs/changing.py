@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING
 from icatfs.errors import (
     AccessDenied,
     BadName,
+    CopyInstead,
     IcatfsError,
     IsADirectory,
     NotADirectory,
     NotPermitted,
+    NotSupported,
     ReadOnly,
     StaleHandle,
 )
@@ -206,15 +208,23 @@ class Changing:
     async def rename(
         self, parent: int, name: str, new_parent: int, new_name: str, replace: bool, caller: Caller
     ) -> None:
-        """Give an entry another name or folder; it keeps its number."""
+        """Give an entry another name or folder; it keeps its number.
+
+        Raises `CopyInstead` where the entry may be copied and removed but not renamed.
+        """
         folder, new_folder = self._entries.folder(parent), self._entries.folder(new_parent)
         with self._entries.reporting(parent), self._waits.waiting():
             node = await self._doomed(folder, name, caller)
             self._check(caller, new_name)
             inode = self._inodes.find(node.key)
-            renamed = await self._writing.rename(
-                folder.node, node, new_folder.node, new_name, replace=replace
-            )
+            try:
+                renamed = await self._writing.rename(
+                    folder.node, node, new_folder.node, new_name, replace=replace
+                )
+            except NotSupported as error:
+                if node.is_folder or not self._writing.is_own(node):
+                    raise
+                raise CopyInstead(str(error)) from error
         if inode is not None:
             self._inodes.update(inode, renamed)
             inode.parent = new_parent

@@ -8,6 +8,7 @@ What is arguable, argued:
   return None, and the user would lose data without an error.
 * ``ContentChanged`` is ESTALE: the kernel then looks the name up again, which is the remedy.
 * ``ShuttingDown`` is ENOTCONN, what a dead mount says too.
+* ``CopyInstead`` is EXDEV, on which ``mv`` and every library copies and removes by itself.
 * ``NotSupported`` is EOPNOTSUPP and not ENOSYS: of that the kernel would conclude that the mount
   lacks the operation as such, and never ask again.
 """
@@ -22,6 +23,7 @@ from icatfs.errors import (
     Busy,
     ConfigError,
     ContentChanged,
+    CopyInstead,
     Damaged,
     Exists,
     FacilityTimeout,
@@ -57,6 +59,7 @@ ERRNOS: dict[type[IcatfsError], int] = {
     Busy: errno.EBUSY,
     ConfigError: errno.EIO,
     ContentChanged: errno.ESTALE,
+    CopyInstead: errno.EXDEV,
     Damaged: errno.EIO,
     Exists: errno.EEXIST,
     FacilityTimeout: errno.ETIMEDOUT,

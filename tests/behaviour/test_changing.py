@@ -158,6 +158,13 @@ def test_renaming_an_unpublished_file_shows_the_new_name(mount: MemoryMount) -> 
     assert not path.exists()
 
 
+def test_moving_a_stored_file_copies_and_removes_it(mount: MemoryMount) -> None:
+    (mount.data / "stored.txt").write_bytes(b"content")
+    assert run("mv stored.txt moved.txt", mount.data).returncode == 0
+    assert (mount.data / "moved.txt").read_bytes() == b"content"
+    assert not (mount.data / "stored.txt").exists()
+
+
 def test_times_modes_and_owners_of_new_files_are_accepted(mount: MemoryMount) -> None:
     path = mount.data / "attributes.txt"
     with open(path, "wb") as stream:

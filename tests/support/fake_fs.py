@@ -35,6 +35,7 @@ from icatfs.errors import (
     NotEmpty,
     NotFound,
     NotPermitted,
+    NotSupported,
     RecallFailed,
     RecallTimeout,
 )
@@ -459,6 +460,8 @@ class FakeWriting:
         self, folder: Node, node: Node, new_folder: Node, new_name: str, *, replace: bool
     ) -> Node:
         draft = self.drafts.get(node.key)
+        if draft is None and node.key in self.own:
+            raise NotSupported(f"{node.name} is stored")
         if draft is None:
             raise NotPermitted(f"{node.name} exists and is not renamed")
         path = f"{new_folder.path_in_dataset}/{new_name}".lstrip("/")
