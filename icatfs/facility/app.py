@@ -32,7 +32,6 @@ from icatfs.facility.serving import Service, listen
 from icatfs.facility.sessions import Authenticator, Sessions
 from icatfs.facility.storage import Storage
 from icatfs.facility.storageunit import StorageUnit
-from icatfs.facility.wire import WireProtocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -201,7 +200,7 @@ def run(
         ) from error
     with listener, open_facility(config) as facility:
         ready = facility.ready(listener.getsockname()[1])
-        service = Service(facility.app, listener, http=WireProtocol)
+        service = Service(facility.app, listener)
         service.run(lambda: on_ready(ready), until_eof=until_eof)
 
 

@@ -84,23 +84,25 @@ def command(
     their passwords. Its control side is below /_facility.
     """
     try:
-        from icatfs.facility import app
+        from icatfs.facility.app import CostModel, FacilityConfig, FacilityError, run
+        from icatfs.facility.holdings import Holdings
+        from icatfs.facility.storageunit import StorageUnit
     except ImportError as error:
         raise click.ClickException(
             f"the facility needs packages that are missing ({error.name}): "
             "install icatfs with the extra 'facility'"
         ) from error
     try:
-        config = app.FacilityConfig(
-            holdings=app.Holdings(holdings),
+        config = FacilityConfig(
+            holdings=Holdings(holdings),
             size=size,
-            storage=app.StorageUnit(storage),
+            storage=StorageUnit(storage),
             restore_delay_s=restore_delay,
             archived=archived,
-            costs=app.CostModel(costs),
+            costs=CostModel(costs),
             data=data,
             port=port,
         )
-        app.run(config, lambda ready: click.echo(ready.line()), until_eof=until_eof)
-    except app.FacilityError as error:
+        run(config, lambda ready: click.echo(ready.line()), until_eof=until_eof)
+    except FacilityError as error:
         raise click.ClickException(str(error)) from error

@@ -24,7 +24,11 @@ if TYPE_CHECKING:
 IDLE_S = 30
 """How long a connection may be idle (icat.server 6.2.1: 30 s)."""
 
-_GRACE_S = 1
+_GRACE_STEP_S = 0.02
+_GRACE_STEPS = 25
+"""How often to look whether the answers being sent are complete, once the end has begun."""
+_CANCEL_S = 5
+"""After that, how long the tasks of cut connections may take."""
 _BACKLOG = 1024
 
 
@@ -42,6 +46,19 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=sockets)
         self._on_ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for server in self.servers:
+            server.close()
+        for connection in tuple(self.server_state.connections):
+            connection.shutdown()
+        for _ in range(_GRACE_STEPS):
+            if not self.server_state.connections:
+                break
+            await asyncio.sleep(_GRACE_STEP_S)
+        for connection in tuple(self.server_state.connections):
+            connection.transport.abort()
+        await super().shutdown(sockets=sockets)
 
 
 def listen(port: int) -> socket.socket:
@@ -72,7 +89,8 @@ class Service:
             "log_config": None,
             "server_header": False,
             "timeout_keep_alive": IDLE_S,
-            "timeout_graceful_shutdown": _GRACE_S,
+            "proxy_headers": False,
+            "timeout_graceful_shutdown": _CANCEL_S,
         }
         self._server = _Server(uvicorn.Config(app, **settings | options), lambda: self._ready())
 
@@ -86,7 +104,7 @@ class Service:
             runner.run(self._serve(until_eof))
 
     def stop(self) -> None:
-        """Make ``run`` return soon; streams that are still open are cut after a second."""
+        """Make ``run`` return soon; streams that are still open are cut."""
         loop = self._loop
         if loop is not None and not loop.is_closed():
             loop.call_soon_threadsafe(self._end)

@@ -7,12 +7,14 @@ import os
 import signal
 import subprocess
 import sys
+import urllib.error
+import urllib.parse
 import urllib.request
 from typing import TYPE_CHECKING
 
 import pytest
 
-from icatfs.facility.testing import running_facility
+from icatfs.facility.testing import FacilityHandle, running_facility
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -137,3 +139,61 @@ def test_data_are_put_on_tape_and_back(unit: str) -> None:
         facility.archive(datafiles=[number])
         assert status() == b"ARCHIVED"
         assert facility.counters()["restores"] == 0
+
+
+def test_the_signal_cuts_streams_that_nobody_reads(tmp_path: Path) -> None:
+    with start(tmp_path, "--holdings", "large", "--size", "10") as process:
+        assert process.stdout is not None
+        ready = json.loads(process.stdout.readline())
+        handle = FacilityHandle.from_line(json.dumps(ready), process.pid)
+        (number,) = handle.search("SELECT df.id FROM Datafile df WHERE df.name = 'huge-1.bin'")
+        url = f"{handle.ids}/getData?sessionId={handle.login()}&datafileIds={number}"
+        with urllib.request.urlopen(url) as stream:
+            assert len(stream.read(1000)) == 1000
+            process.send_signal(signal.SIGTERM)
+            _, err = process.communicate(timeout=20)
+        assert (process.returncode, err) == (0, "")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_sub_command_of_icatfs_is_the_same() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "icatfs", "facility", "--help"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    for option in ("--holdings", "--size", "--storage", "--restore-delay", "--archived"):
+        assert option in ended.stdout
+    for option in ("--costs", "--data", "--port"):
+        assert option in ended.stdout
+
+
+def test_data_are_archived_from_the_start_and_restored_after_the_delay() -> None:
+    with running_facility("--archived", "--restore-delay", "3600") as facility:
+        (number,) = facility.search("SELECT df.id FROM Datafile df WHERE df.name = 'e208947.nxs'")
+        url = f"{facility.ids}/getStatus?datafileIds={number}"
+        form = urllib.parse.urlencode({"sessionId": facility.login(), "datafileIds": number})
+        with urllib.request.urlopen(f"{facility.ids}/restore", data=form.encode()):
+            pass
+        facility.advance(1800)
+        with urllib.request.urlopen(url) as answer:
+            assert answer.read() == b"RESTORING"
+        facility.advance(1810)
+        with urllib.request.urlopen(url) as answer:
+            assert answer.read() == b"ONLINE"
+        assert facility.counters()["restores"] == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "body"), [("clock", b'{"advance": -1}'), ("clock", b"{}"), ("clock", b"[]")]
+)
+def test_the_control_side_refuses_nonsense_with_a_sentence(path: str, body: bytes) -> None:
+    with running_facility() as facility:
+        request = urllib.request.Request(f"{facility.url}/_facility/{path}", data=body)
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(request)
+        with refused.value as answer:
+            assert answer.code == 400
+            assert answer.read()
