@@ -73,6 +73,7 @@ class _Work:
 
     kind: Pending
     units: list[Unit]
+    outcomes: dict[Unit, RestoreOutcome]  # of restores
     hold: Hold
     ends_at: float
 
@@ -213,9 +214,8 @@ class Archive:
         """Restores that would never end are told anew how long they take."""
         for work in self._running:
             if work.ends_at == math.inf:
-                work.ends_at = self._clock.now() + max(
-                    self._outcome(unit).seconds for unit in work.units
-                )
+                work.outcomes = {unit: self._outcome(unit) for unit in work.units}
+                work.ends_at = self._clock.now() + _duration(work.outcomes)
 
     def settle(self) -> None:
         """Let happen what would have happened by now."""
@@ -274,37 +274,39 @@ class Archive:
             )
         except Busy:
             return False
-        seconds = 0.0
+        outcomes = {}
         if kind is Pending.RESTORE:
-            seconds = max(self._duration(unit) for unit in units)
+            outcomes = {unit: self._outcome(unit) for unit in units if not self.is_present(unit)}
         for unit in units:
             del self._queue[unit]
             self._due.pop(unit, None)
             if kind is Pending.WRITE_THEN_ARCHIVE:
                 self._queue[unit] = Pending.ARCHIVE
-        self._running.append(_Work(kind, units, hold, now + seconds))
+        self._running.append(_Work(kind, units, outcomes, hold, now + _duration(outcomes)))
         self._finish(now)
         return True
-
-    def _duration(self, unit: Unit) -> float:
-        return 0.0 if self.is_present(unit) else self._outcome(unit).seconds
 
     def _finish(self, now: float) -> None:
         for work in [work for work in self._running if work.ends_at <= now]:
             self._running.remove(work)
             for unit in work.units:
-                self._complete(work.kind, unit)
+                self._complete(work, unit)
             work.hold.release()
 
-    def _complete(self, kind: Pending, unit: Unit) -> None:
+    def _complete(self, work: _Work, unit: Unit) -> None:
+        kind = work.kind
         if kind.is_write:
             self._tape.write(unit.id)
         elif kind is Pending.ARCHIVE:
             if self._tape.archive(unit.id):
                 self._counters.archive(1)
         elif kind is Pending.RESTORE:
-            fails = not self.is_present(unit) and self._outcome(unit).fails
+            fails = unit in work.outcomes and work.outcomes[unit].fails
             if not fails and self._tape.restore(unit.id):
                 self._failed.discard(unit.id)
             else:
                 self._failed.add(unit.id)
+
+
+def _duration(outcomes: dict[Unit, RestoreOutcome]) -> float:
+    return max((outcome.seconds for outcome in outcomes.values()), default=0.0)

@@ -98,6 +98,11 @@ class IdsCore:
         """Let happen what would have happened by now."""
         self.archive.settle()
 
+    def reconsider(self) -> None:
+        """Restores that would never end are told anew how long they take."""
+        self.archive.settle()
+        self.archive.reconsider()
+
     def datafiles_of(self, prepared_id: str) -> Sequence[int]:
         """The datafiles of a prepared selection; none if it is not known."""
         try:

@@ -48,7 +48,8 @@ class Wire:
     def send_in_spite_of_length(self, size: int) -> None:
         """After the response started: ``size`` bytes will be sent whatever Content-Length says."""
         assert self.cycle is not None
-        self.cycle.expected_content_length = size
+        if not self.cycle.chunked_encoding:
+            self.cycle.expected_content_length = size
 
     async def close(self) -> None:
         """End the connection (FIN) after what is in the buffers, complete answer or not."""

@@ -1,0 +1,171 @@
+"""What a real server costs: time for each kind of request, and few workers that share the work.
+
+Figures as measured on icat.server 6.2.1 and ids.server 2.1.1 on one machine. A request holds one
+worker; a request to the data service needs a second one while it asks the catalogue. So as many of
+them at once as there are workers block each other until they give up, as with the stock pool of 5.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from icatfs.facility.asked import Asked, ask
+from icatfs.facility.exchange import compact_json
+from icatfs.facility.wire import wire_of
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from icatfs.facility.clock import Clock
+    from icatfs.facility.counters import Counters
+    from icatfs.facility.exchange import App, Receive, Scope, Send
+
+_EXACT = re.compile(r"\bname\s*=\s*'")
+_AGGREGATE = re.compile(r"\b(COUNT|MAX|MIN|SUM|AVG)\s*\(", re.IGNORECASE)
+_RANGE = re.compile(rb"bytes=([0-9]+)-")
+_BLOCKED = {
+    "code": "InternalException",
+    "message": "class java.net.SocketTimeoutException Read timed out",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """Seconds, unless it says otherwise.
+
+    ``rules_s``: what the rules cost an ordinary user who searches Datafiles or Datasets, but for an
+    exact name; ``aggregate_s``: the same for a COUNT or MAX.
+    """
+
+    workers: int = 5
+    queue_patience_s: float = 30.0
+    catalogue_patience_s: float = 60.0
+    request_s: float = 0.002
+    query_s: float = 0.006
+    row_s: float = 3.1e-6
+    rules_s: float = 0.135
+    aggregate_s: float = 0.370
+    data_request_s: float = 0.010
+    id_s: float = 0.005
+    dataset_s: float = 0.020
+    put_s: float = 0.012
+    skipped_bytes_per_s: float = 2.5e9
+
+
+class Costs:
+    """Lets requests take their time. ``is_root(session)``: whether no rules apply."""
+
+    def __init__(
+        self,
+        prices: Prices,
+        clock: Clock,
+        counters: Counters,
+        is_root: Callable[[str | None], bool],
+    ) -> None:
+        # given
+        self._prices = prices
+        self._clock = clock
+        self._counters = counters
+        self._is_root = is_root
+        # mutable: workers that are free
+        self._workers = asyncio.Semaphore(prices.workers)
+
+    def wrap(self, app: App) -> App:
+        """The application, as slow and as narrow as a real one."""
+
+        async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+            async with self._worker(self._prices.queue_patience_s) as has_worker:
+                if not has_worker:
+                    await wire_of(scope).close()
+                    return
+                asked, receive = await ask(scope, receive, with_body=True)
+                if asked.endpoint.startswith("ids/"):
+                    if not await self._ask_catalogue(asked, scope):
+                        await _refuse(send)
+                        return
+                    await app(scope, receive, send)
+                else:
+                    await self._search(asked, app, scope, receive, send)
+
+        return slow
+
+    @asynccontextmanager
+    async def _worker(self, patience_s: float) -> AsyncIterator[bool]:
+        """Hold a worker; False if none was free for so long."""
+        getting = asyncio.ensure_future(self._workers.acquire())
+        waiting = asyncio.ensure_future(self._clock.sleep(patience_s))
+        try:
+            await asyncio.wait({getting, waiting}, return_when=asyncio.FIRST_COMPLETED)
+            yield getting.done()
+        finally:
+            waiting.cancel()
+            if getting.done() and not getting.cancelled():
+                self._workers.release()
+            else:
+                getting.cancel()
+
+    async def _ask_catalogue(self, asked: Asked, scope: Scope) -> bool:
+        """The catalogue's part of a call of the data service, on another worker."""
+        seconds = self._data_price(asked, scope)
+        if asked.prepared is not None or not asked.session:
+            await self._clock.sleep(seconds)
+            return True
+        async with self._worker(self._prices.catalogue_patience_s) as has_worker:
+            if has_worker:
+                await self._clock.sleep(seconds)
+            return has_worker
+
+    def _data_price(self, asked: Asked, scope: Scope) -> float:
+        prices = self._prices
+        if asked.endpoint == "ids/put":
+            return prices.put_s
+        seconds = prices.request_s
+        if asked.session or asked.prepared:
+            seconds = prices.data_request_s
+        seconds += prices.id_s * len(asked.datafiles) + prices.dataset_s * len(asked.datasets)
+        wanted = _RANGE.match(dict(scope["headers"]).get(b"range", b""))
+        if wanted and asked.endpoint == "ids/getData":
+            seconds += int(wanted[1]) / prices.skipped_bytes_per_s
+        return seconds
+
+    async def _search(
+        self, asked: Asked, app: App, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        """A call of the catalogue; the price of its rows is due before they are sent."""
+        await self._clock.sleep(self._catalogue_price(asked))
+        before = self._counters.rows
+
+        async def send_later(message: Scope) -> None:
+            if message["type"] == "http.response.start":
+                rows = max(0, self._counters.rows - before)
+                await self._clock.sleep(rows * self._prices.row_s)
+            await send(message)
+
+        await app(scope, receive, send_later)
+
+    def _catalogue_price(self, asked: Asked) -> float:
+        prices = self._prices
+        if not asked.endpoint.startswith("icat/entityManager"):
+            return prices.request_s
+        if self._is_root(asked.session) or _EXACT.search(asked.text):
+            return prices.query_s
+        if _AGGREGATE.search(asked.text):
+            return prices.query_s + prices.aggregate_s
+        if "Datafile" in asked.text or "Dataset" in asked.text:
+            return prices.query_s + prices.rules_s
+        return prices.query_s
+
+
+async def _refuse(send: Send) -> None:
+    body = compact_json(_BLOCKED)
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", b"%d" % len(body)),
+        (b"connection", b"close"),
+    ]
+    await send({"type": "http.response.start", "status": 500, "headers": headers})
+    await send({"type": "http.response.body", "body": body, "more_body": False})
