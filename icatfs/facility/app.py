@@ -17,15 +17,18 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.responses import PlainTextResponse
 
-from icatfs.facility.archive import Delays, RestoreOutcome
+from icatfs.facility.archive import Delays
 from icatfs.facility.clock import Clock
 from icatfs.facility.control import PREFIX, Parts, control_app
 from icatfs.facility.core import CoreOptions, IcatCore
+from icatfs.facility.costs import Costs, Prices
 from icatfs.facility.counters import Counters
 from icatfs.facility.database import Database
+from icatfs.facility.faults import Faults
 from icatfs.facility.holdings import DEFAULT_SIZE, Holdings, fill
 from icatfs.facility.holdings.entry import Filled
 from icatfs.facility.icat import icat_app
+from icatfs.facility.icaterror import IcatError
 from icatfs.facility.ids import ids_app
 from icatfs.facility.idscore import IdsConfig, IdsCore
 from icatfs.facility.serving import Service, listen
@@ -109,7 +112,9 @@ class Facility:
             _authenticators(self.filled.passwords), options.lifetime_minutes, self.clock.now
         )
         self.core = IcatCore(self.db, sessions, self.clock.now, options)
-        delay = RestoreOutcome(seconds=config.restore_delay_s)
+        self.faults = Faults(
+            self.db, self.storage, self.clock, restore_delay_s=config.restore_delay_s
+        )
         self.ids = IdsCore(
             IdsConfig(unit=config.storage, delays=_delays(config.costs)),
             catalogue=self.core,
@@ -117,22 +122,32 @@ class Facility:
             storage=self.storage,
             clock=self.clock,
             counters=self.counters,
-            outcome=lambda unit: delay,
+            outcome=self.faults.restore_outcome,
         )
+        self.faults.attach(self.ids)
         if config.archived and is_new:
             self.ids.archive_everything()
         self.app = self._assemble(config)
 
     def _assemble(self, config: FacilityConfig) -> Asgi:
         """The two services, misbehaving and slow as wished, with the control side beside them."""
-        parts = Parts(self.counters, self.ids, self.clock, self.storage)
+        parts = Parts(self.counters, self.ids, self.faults, self.clock, self.storage)
         services = _by_prefix(
             {
                 "/icat": icat_app(self.core, self.counters),
                 "/ids": ids_app(self.ids),
             }
         )
-        return _by_prefix({PREFIX: control_app(parts), "": services})
+        if config.costs is CostModel.REAL:
+            services = Costs(Prices(), self.clock, self.counters, self._is_root).wrap(services)
+        return _by_prefix({PREFIX: control_app(parts), "": self.faults.wrap(services)})
+
+    def _is_root(self, session: str | None) -> bool:
+        """Whether no rules apply to the user of a session."""
+        try:
+            return self.core.user(session) in self.core.options.root_users
+        except IcatError:
+            return False
 
     def ready(self, port: int) -> Ready:
         """What the ready line tells when it is served on that port."""

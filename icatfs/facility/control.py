@@ -1,9 +1,10 @@
-"""The side of the facility that no real one has: counters, tape, time, true content.
+"""The side of the facility that no real one has: counters, tape, faults, time, true content.
 
 ==============================  ===============================================================
 ``GET counters``                one JSON object: see ``icatfs.facility.counters``
 ``POST counters/reset``         begin from zero
 ``POST archive``, ``restore``   form ``datasetIds``, ``datafileIds``: at once and uncounted
+``POST faults``                 JSON ``{"add": [...], "clear": false}``: see ``faults``
 ``POST clock``                  JSON ``{"advance": seconds}``
 ``GET content?datafileId=N``    the true bytes, wherever they are
 ==============================  ===============================================================
@@ -27,7 +28,7 @@ from icatfs.facility.counters import Counters
 from icatfs.facility.storage import Missing, Storage
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from starlette.requests import Request
 
@@ -44,6 +45,16 @@ class Tape(Protocol):
     def bring_online(self, datasets: Sequence[int], datafiles: Sequence[int]) -> None:
         """Restore these now."""
 
+    def settle(self) -> None:
+        """Let happen what would have happened by now."""
+
+
+class FaultSwitch(Protocol):
+    """What misbehaves on request."""
+
+    def change(self, add: Sequence[Mapping[str, Any]], *, clear: bool) -> None:
+        """Switch faults on, after clearing the old ones if asked; ValueError says what is wrong."""
+
 
 @dataclass(frozen=True, slots=True)
 class Parts:
@@ -51,6 +62,7 @@ class Parts:
 
     counters: Counters
     tape: Tape
+    faults: FaultSwitch
     clock: Clock
     storage: Storage
 
@@ -63,6 +75,7 @@ def control_app(parts: Parts) -> Starlette:
         "/counters/reset": ("POST", side.reset_counters),
         "/archive": ("POST", side.archive),
         "/restore": ("POST", side.restore),
+        "/faults": ("POST", side.faults),
         "/clock": ("POST", side.clock),
         "/content": ("GET", side.content),
     }
@@ -86,6 +99,7 @@ class _Control:
         self._parts = parts
 
     async def counters(self, request: Request) -> Response:
+        self._parts.tape.settle()
         return JSONResponse(self._parts.counters.as_json())
 
     async def reset_counters(self, request: Request) -> Response:
@@ -98,6 +112,11 @@ class _Control:
 
     async def restore(self, request: Request) -> Response:
         self._parts.tape.bring_online(*await _selection(request))
+        return Response(status_code=204)
+
+    async def faults(self, request: Request) -> Response:
+        told = await _json_object(request)
+        self._parts.faults.change(told.get("add", []), clear=bool(told.get("clear", False)))
         return Response(status_code=204)
 
     async def clock(self, request: Request) -> Response:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -197,3 +198,31 @@ def test_the_control_side_refuses_nonsense_with_a_sentence(path: str, body: byte
         with refused.value as answer:
             assert answer.code == 400
             assert answer.read()
+
+
+def test_faults_are_switched_on_and_off_while_it_runs() -> None:
+    with running_facility() as facility:
+        facility.faults({"kind": "error", "endpoint": "icat/version", "status": 503, "body": "no"})
+        with pytest.raises(urllib.error.HTTPError) as failed:
+            urllib.request.urlopen(f"{facility.icat}/version")
+        with failed.value as answer:
+            assert answer.code == 503
+        facility.clear_faults()
+        with urllib.request.urlopen(f"{facility.icat}/version") as answer:
+            assert answer.status == 200
+
+
+def test_a_fault_that_does_not_exist_is_refused_with_a_sentence() -> None:
+    with running_facility() as facility, pytest.raises(RuntimeError, match=r"400 .*toothache"):
+        facility.faults({"kind": "toothache"})
+
+
+def test_real_costs_make_a_named_file_dearer_than_nothing() -> None:
+    query = "SELECT COUNT(df) FROM Datafile df"
+    with running_facility("--costs", "real") as facility:
+        begin = time.monotonic()
+        facility.search(query, "db/nbour")
+        assert time.monotonic() - begin > 0.3
+        begin = time.monotonic()
+        facility.search(query)
+        assert time.monotonic() - begin < 0.3
