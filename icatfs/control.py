@@ -18,15 +18,12 @@ import stat
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
-import platformdirs
 import trio
 
 from icatfs.errors import ConfigError, IcatfsError, MountError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 log = logging.getLogger(__name__)
 
@@ -38,9 +35,11 @@ _REQUEST_S = 10.0
 
 def runtime_folder() -> Path:
     """The folder of this user's control sockets; made, and refused if others could write to it."""
-    folder = platformdirs.user_runtime_path("icatfs")
+    given = os.environ.get("XDG_RUNTIME_DIR")
+    base = Path(given) if given else Path(f"/run/user/{os.getuid()}")
+    folder = base / "icatfs" if base.is_dir() else Path(f"/tmp/icatfs-{os.getuid()}")
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
         raise ConfigError(
             f"cannot make the folder {folder} for control sockets: {error.strerror}; "

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,8 @@ from icatfs import control
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from icatfs.facility.testing import FacilityHandle
+    from icatfs.facility.handle import FacilityHandle
+from icatfs.fuse import mountpoint
 
 PROGRAM = [sys.executable, "-m", "icatfs"]
 
@@ -71,7 +72,8 @@ class Mounts:
     ) -> Path:
         """A mount of this facility; the test fails with its words if it cannot be made."""
         point = self.folder / name
-        point.mkdir(exist_ok=True)
+        with suppress(FileExistsError):  # a dead mount is no folder to `exist_ok`
+            os.mkdir(point)
         done = self.run(*self.arguments(facility, point, *options, user=user))
         assert done.returncode == 0, done.stderr
         self.made.append(point)
@@ -92,10 +94,10 @@ class Mounts:
         return "".join(path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.log")))
 
     def clean(self) -> None:
-        """Take down what is left."""
+        """Take down what is left, dead or alive."""
         for point in self.made:
-            if os.path.ismount(point):
-                self.run("unmount", point, "--lazy")
+            while mountpoint.mounted_at(point) is not None:
+                mountpoint.detach(point)
 
 
 @contextmanager
