@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+import threading
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from starlette.responses import PlainTextResponse
+from starlette.responses import HTMLResponse
 
 from icatfs.facility.archive import Delays
 from icatfs.facility.clock import Clock
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
 _RECORD = "facility.json"
 _CATALOGUE = "catalogue.sqlite"
 _MAIN = "main"
+_START_S = 20.0
+_NO_SUCH_PAGE = "<html><head><title>404 Not Found</title></head><body><h1>404</h1></body></html>"
 _QUICK = Delays(tick_s=0.1, write_s=0.2)
 
 Asgi = Callable[[Any, Any, Any], Awaitable[None]]
@@ -185,9 +188,17 @@ def _by_prefix(apps: Mapping[str, Asgi]) -> Asgi:
             if not prefix or path == prefix or path.startswith(f"{prefix}/"):
                 await app(scope, receive, send)
                 return
-        await PlainTextResponse("nothing here", status_code=404)(scope, receive, send)
+        await HTMLResponse(_NO_SUCH_PAGE, status_code=404)(scope, receive, send)
 
     return dispatch
+
+
+@dataclass(frozen=True, slots=True)
+class ServedFacility:
+    """A facility and what its ready line would tell. Its parts belong to the serving thread."""
+
+    facility: Facility
+    ready: Ready
 
 
 @contextmanager
@@ -217,6 +228,23 @@ def run(
         ready = facility.ready(listener.getsockname()[1])
         service = Service(facility.app, listener)
         service.run(lambda: on_ready(ready), until_eof=until_eof)
+
+
+@contextmanager
+def facility_in_thread(config: FacilityConfig) -> Iterator[ServedFacility]:
+    """A facility that a thread of this process serves, for who wants to look at its parts."""
+    with listen(config.port) as listener, open_facility(config) as facility:
+        service = Service(facility.app, listener)
+        is_ready = threading.Event()
+        thread = threading.Thread(target=service.run, args=(is_ready.set,), daemon=True)
+        thread.start()
+        try:
+            if not is_ready.wait(_START_S):
+                raise FacilityError("the facility does not answer")
+            yield ServedFacility(facility, facility.ready(listener.getsockname()[1]))
+        finally:
+            service.stop()
+            thread.join()
 
 
 def _filled(config: FacilityConfig, folder: Path, db: Database, storage: Storage) -> Filled:

@@ -220,7 +220,8 @@ ODD_FILES = (
     OddFile("checksum-short.dat", "leading zeros left out", data=_SMALL_CRC),
     OddFile("checksum-padded.dat", "leading zeros", data=_SMALL_CRC, checksum="padded"),
     OddFile("checksum-upper.dat", "upper case", checksum="upper"),
-    # 11, 12, 13
+    # 11, 12, 13, 23
+    OddFile("location-long.dat", "511 characters", location="/data/" + "d" * 505),
     OddFile("location-null.dat", "known to the catalogue only", data=None, location=None),
     OddFile("location-null-2.dat", "another of them", data=None, location=None, size=None),
     OddFile("location-unc.txt", "a Windows share", location=_UNC),
