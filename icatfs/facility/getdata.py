@@ -261,6 +261,8 @@ class Sender:
         async def cut_when_stuck(stream: asyncio.Task[object]) -> None:
             while self._clock.now() < watch.moved_at + UNREAD_S:
                 await self._clock.sleep(_WATCH_S)
+                if not exchange.wire.is_stuck:
+                    watch.moved_at = self._clock.now()
             await exchange.wire.close()
             stream.cancel()
 

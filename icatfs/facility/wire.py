@@ -41,6 +41,11 @@ class Wire:
         """Whether the client has closed the connection."""
         return self._protocol.gone.is_set()
 
+    @property
+    def is_stuck(self) -> bool:
+        """Whether the client does not take what was sent so far."""
+        return self._protocol.flow.write_paused
+
     async def wait_gone(self) -> None:
         """Return when the client has closed the connection, or we have."""
         await self._protocol.gone.wait()

@@ -92,6 +92,11 @@ class Connection:
         while len(self._buffer) < at_least:
             self._more()
 
+    def read_raw_to_end(self) -> None:
+        """Receive until the server ends the connection; raises what the socket raises."""
+        while self._socket.recv(_BLOCK):
+            pass
+
     def receive(self, method: str, *, until_silent: bool = False, already: bytes = b"") -> Received:
         """The whole answer; ``until_silent``: whatever comes until nothing comes for a while."""
         head = self.read_head()
