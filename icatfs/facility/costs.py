@@ -35,7 +35,7 @@ _BLOCKED = {
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """Seconds, unless it says otherwise.
+    """Seconds, unless it says otherwise. Every request costs ``request_s`` and what it does.
 
     ``rules_s``: what the rules cost an ordinary user who searches Datafiles or Datasets, but for an
     exact name; ``aggregate_s``: the same for a COUNT or MAX.
@@ -45,11 +45,11 @@ class Prices:
     queue_patience_s: float = 30.0
     catalogue_patience_s: float = 60.0
     request_s: float = 0.002
-    query_s: float = 0.006
+    query_s: float = 0.004
     row_s: float = 3.1e-6
     rules_s: float = 0.135
     aggregate_s: float = 0.370
-    data_request_s: float = 0.010
+    data_request_s: float = 0.008
     id_s: float = 0.005
     dataset_s: float = 0.020
     put_s: float = 0.012
@@ -71,8 +71,9 @@ class Costs:
         self._clock = clock
         self._counters = counters
         self._is_root = is_root
-        # mutable: workers that are free
+        # mutable: workers that are free, as a semaphore and as a number to look at
         self._workers = asyncio.Semaphore(prices.workers)
+        self.free_workers = prices.workers
 
     def wrap(self, app: App) -> App:
         """The application, as slow and as narrow as a real one."""
@@ -83,6 +84,7 @@ class Costs:
                     await wire_of(scope).close()
                     return
                 asked, receive = await ask(scope, receive, with_body=True)
+                await self._clock.sleep(self._prices.request_s)
                 if asked.endpoint.startswith("ids/"):
                     if not await self._ask_catalogue(asked, scope):
                         await _refuse(send)
@@ -100,13 +102,19 @@ class Costs:
         waiting = asyncio.ensure_future(self._clock.sleep(patience_s))
         try:
             await asyncio.wait({getting, waiting}, return_when=asyncio.FIRST_COMPLETED)
-            yield getting.done()
         finally:
             waiting.cancel()
-            if getting.done() and not getting.cancelled():
-                self._workers.release()
-            else:
+            if not getting.done():
                 getting.cancel()
+        if not getting.done():
+            yield False
+            return
+        self.free_workers -= 1
+        try:
+            yield True
+        finally:
+            self.free_workers += 1
+            self._workers.release()
 
     async def _ask_catalogue(self, asked: Asked, scope: Scope) -> bool:
         """The catalogue's part of a call of the data service, on another worker."""
@@ -123,9 +131,7 @@ class Costs:
         prices = self._prices
         if asked.endpoint == "ids/put":
             return prices.put_s
-        seconds = prices.request_s
-        if asked.session or asked.prepared:
-            seconds = prices.data_request_s
+        seconds = prices.data_request_s if asked.session or asked.prepared else 0.0
         seconds += prices.id_s * len(asked.datafiles) + prices.dataset_s * len(asked.datasets)
         wanted = _RANGE.match(dict(scope["headers"]).get(b"range", b""))
         if wanted and asked.endpoint == "ids/getData":
@@ -150,7 +156,7 @@ class Costs:
     def _catalogue_price(self, asked: Asked) -> float:
         prices = self._prices
         if not asked.endpoint.startswith("icat/entityManager"):
-            return prices.request_s
+            return 0.0
         if self._is_root(asked.session) or _EXACT.search(asked.text):
             return prices.query_s
         if _AGGREGATE.search(asked.text):

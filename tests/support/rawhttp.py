@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import select
 import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
@@ -91,6 +92,10 @@ class Connection:
         """Receive some of a body whose framing is by length."""
         while len(self._buffer) < at_least:
             self._more()
+
+    def is_readable(self, within_s: float) -> bool:
+        """Whether something arrives, be it the end."""
+        return bool(self._buffer or select.select([self._socket], [], [], within_s)[0])
 
     def read_raw_to_end(self) -> None:
         """Receive until the server ends the connection; raises what the socket raises."""
