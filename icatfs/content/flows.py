@@ -111,7 +111,12 @@ class Stream:
         """As the planner sees it."""
         wanted = bool(self.waiters)
         return plan.Stream(
-            self.fetch.file.version, self.carrier.position, wanted, self.since, self.ending
+            self.fetch.file.version,
+            self.carrier.position,
+            wanted,
+            self.since,
+            self.wanted_at,
+            self.ending,
         )
 
     def end(self) -> None:

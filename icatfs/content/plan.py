@@ -9,7 +9,8 @@ transfers at a time. Therefore:
 * bytes that a running stream will reach soon are waited for, and what lies between is skipped;
 * other bytes get a stream of their own while there is a free place;
 * where there is none, a stream that only reads ahead must go, and one that others wait for after
-  its turn; else the new waiter waits its turn;
+  its turn; else the new waiter waits its turn. A stream of another file, whose reader is probably
+  just busy with what it got, is left alone for a moment;
 * a stream reads up to a window ahead of the furthest who waits for it, to the end of the file if
   that is not much more. A window that proved too short, because the same readers came for what
   follows, is doubled for the next stream: a file is then read in few streams, however slow the
@@ -46,6 +47,8 @@ class Limits:
     reach: int = 16 * 2**20
     """What is cheaper to skip than to begin again."""
     turn_s: float = 10.0
+    grace_s: float = 0.1
+    """For how long a reader who has just got something may think about it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,8 @@ class Stream:
     wanted: bool
     """Somebody waits for what it will bring."""
     since_s: float
+    wanted_s: float = 0.0
+    """When somebody last did."""
     ending: bool = False
 
 
@@ -106,7 +111,8 @@ def serve(
     ======================================================  ==========================
     a stream of the file is at the gap or within reach       join the nearest
     a place is free                                          open
-    a stream that nobody waits for                           replace the oldest of them
+    a stream of the file that nobody waits for               replace the oldest of them
+    another that nobody has waited for in the last moment    replace the oldest of them
     a stream that had its turn                               replace the oldest of them
     otherwise                                                wait
     ======================================================  ==========================
@@ -116,15 +122,27 @@ def serve(
         return Join(number)
     if len(streams) < limits.streams:
         return Open()
-    oldest = sorted(range(len(streams)), key=lambda number: streams[number].since_s)
-    for number in oldest:
-        if not streams[number].wanted and not streams[number].ending:
-            return Replace(number)
-    for number in oldest:
-        one = streams[number]
-        if not one.ending and now_s - one.since_s >= limits.turn_s:
-            return Replace(number)
+    oldest = sorted(
+        (number for number, one in enumerate(streams) if not one.ending),
+        key=lambda number: streams[number].since_s,
+    )
+    for may_go in (_only_reads_ahead, _is_forgotten, _had_its_turn):
+        for number in oldest:
+            if may_go(streams[number], file, limits, now_s):
+                return Replace(number)
     return Wait()
+
+
+def _only_reads_ahead(one: Stream, file: Hashable, _: Limits, __: float) -> bool:
+    return not one.wanted and one.file == file
+
+
+def _is_forgotten(one: Stream, _: Hashable, limits: Limits, now_s: float) -> bool:
+    return not one.wanted and now_s - one.wanted_s >= limits.grace_s
+
+
+def _had_its_turn(one: Stream, _: Hashable, limits: Limits, now_s: float) -> bool:
+    return now_s - one.since_s >= limits.turn_s
 
 
 def begin(gap: int, first_missing: int) -> int:

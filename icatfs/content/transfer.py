@@ -72,6 +72,7 @@ class Transfer:
         self._fetches: dict[ContentVersion, Fetch] = {}
         self._streams: list[Stream] = []
         self._queue: dict[Waiter, None] = {}
+        self._somebody_waits = trio.Event()
         self._closed = False
         # mutable: what was learnt, forgotten beyond a number of versions
         self._habits: OrderedDict[ContentVersion, Habit] = OrderedDict()
@@ -117,6 +118,7 @@ class Transfer:
         waiter = Waiter(self._fetch(file), start, stop)
         waiter.fetch.waiters[waiter] = None
         self._queue[waiter] = None
+        self._somebody_waits.set()
         self._arrange()
         try:
             await waiter.served.wait()
@@ -222,6 +224,16 @@ class Transfer:
             return plan.widened(habit.window, room)
         return min(self._limits.window, room)
 
+    async def watch_queue(self) -> None:
+        """Look now and then whether a stream that does not move may be replaced; for ever."""
+        while True:
+            await self._somebody_waits.wait()
+            await trio.sleep(self._limits.grace_s)
+            if self._queue:
+                self._arrange()
+            else:
+                self._somebody_waits = trio.Event()
+
     # Streaming.
 
     async def _run(self, stream: Stream) -> None:
@@ -282,9 +294,10 @@ class Transfer:
         )
 
     def _may_be_replaced(self, stream: Stream) -> bool:
-        if not stream.waiters:
+        now = trio.current_time()
+        if not stream.waiters and now - stream.wanted_at >= self._limits.grace_s:
             return True
-        return trio.current_time() - stream.since >= self._limits.turn_s
+        return now - stream.since >= self._limits.turn_s
 
     def _has_more(self, stream: Stream) -> bool:
         file, position = stream.fetch.file, stream.carrier.position
@@ -321,6 +334,7 @@ class Transfer:
                 waiter.served.set()
             else:
                 self._queue[waiter] = None
+                self._somebody_waits.set()
         if error is not None and not stream.waiters:
             log.debug("reading ahead in datafile %d ended: %s", file.version.datafile, error)
         self._forget_if_done(fetch)
@@ -373,6 +387,7 @@ async def open_transfer(
                 idle_s=idle_s,
                 resume_attempts=resume_attempts,
             )
+            nursery.start_soon(transfer.watch_queue)
             try:
                 yield transfer
             finally:

@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from icatfs.facility.testing import facility, start_facility
 from icatfs.values import ContentVersion, DatafileId
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+__all__ = ["facility", "start_facility"]
 
 
 @pytest.fixture

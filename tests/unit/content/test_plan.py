@@ -20,9 +20,10 @@ def stream(
     file: str = "a",
     wanted: bool = True,
     since: float = 99.0,
+    wanted_at: float = 50.0,
     ending: bool = False,
 ) -> Stream:
-    return Stream(file, position, wanted, since, ending)
+    return Stream(file, position, wanted, since, wanted_at, ending)
 
 
 @pytest.mark.parametrize(
@@ -79,6 +80,30 @@ def stream(
             Wait(),
         ),
         (
+            "the reader of another file may think for a moment",
+            0,
+            [stream(0, file="b"), stream(0, file="c", wanted=False, wanted_at=99.95)],
+            Wait(),
+        ),
+        (
+            "but not longer",
+            0,
+            [stream(0, file="b"), stream(0, file="c", wanted=False, wanted_at=99.8)],
+            Replace(1),
+        ),
+        (
+            "a seek in the same file need not wait",
+            900 * MIB,
+            [stream(0, file="b"), stream(0, wanted=False, wanted_at=99.95)],
+            Replace(1),
+        ),
+        (
+            "and prefers its own",
+            900 * MIB,
+            [stream(0, file="b", wanted=False, since=1.0), stream(0, wanted=False)],
+            Replace(1),
+        ),
+        (
             "both are wanted and young",
             0,
             [stream(0, file="b"), stream(0, file="c")],
@@ -123,6 +148,7 @@ streams = st.lists(
         position=st.integers(0, 40),
         wanted=st.booleans(),
         since_s=st.floats(0, 100),
+        wanted_s=st.floats(0, 100),
         ending=st.booleans(),
     ),
     max_size=3,
@@ -159,7 +185,7 @@ def test_nobody_waits_while_a_stream_only_reads_ahead(
     running: list[Stream], within: Limits, gap: int
 ) -> None:
     decision = plan.serve("a", gap, running, within, NOW)
-    if any(not one.wanted and not one.ending for one in running):
+    if any(not one.wanted and not one.ending and one.wanted_s < NOW - 1 for one in running):
         assert not isinstance(decision, Wait)
 
 
