@@ -43,7 +43,7 @@ def command(mountpoint: Path, wait_s: float, lazy: bool) -> None:
         mountpoints.detach(point)
     else:
         mountpoints.unmount(point)
-    _wait_for_end(path)
+        _wait_for_end(path)
     if kept:
         raise Unsent(
             f"unmounted, but {len(kept)} files are not at the facility; their bytes are safe:\n"

@@ -48,6 +48,8 @@ R = TypeVar("R", bound=Row)
 N = TypeVar("N", FacilityRow, DatasetRow, DatafileRow)
 Entity = dict[str, dict[str, Any]]
 
+GREETING_TIMEOUT_S = 15.0
+"""What asks no database is answered soon, or by nobody."""
 QUERY_TIMEOUT_S = 120.0
 """ICAT builds a whole answer in memory before its first byte."""
 WRITE_TIMEOUT_S = 600.0
@@ -69,7 +71,7 @@ class IcatClient:
 
     async def version(self) -> str:
         """The version, e.g. ``6.2.1``; may end in ``-SNAPSHOT``."""
-        body = await self._call("GET", "version")
+        body = await self._call("GET", "version", timeout_s=GREETING_TIMEOUT_S)
         try:
             return str(msgspec.json.decode(body, type=dict[str, Any])["version"])
         except (msgspec.DecodeError, UnicodeDecodeError, KeyError) as error:
@@ -79,7 +81,9 @@ class IcatClient:
         """Limits and authenticators; asked for once in the life of this client."""
         async with self._properties_lock:
             if self._properties is None:
-                self._properties = decode_properties(await self._call("GET", "properties"))
+                self._properties = decode_properties(
+                    await self._call("GET", "properties", timeout_s=GREETING_TIMEOUT_S)
+                )
             return self._properties
 
     async def login(self, auth: str, credentials: Mapping[str, str]) -> str:
