@@ -119,7 +119,7 @@ class Facility:
             self.db, self.storage, self.clock, restore_delay_s=config.restore_delay_s
         )
         self.ids = IdsCore(
-            IdsConfig(unit=config.storage, delays=_delays(config.costs)),
+            IdsConfig(unit=config.storage, delays=_delays(config.costs), bmp_only=not hostile),
             catalogue=self.core,
             db=self.db,
             storage=self.storage,

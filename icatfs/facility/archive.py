@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from icatfs.facility.tape import Tape
 
 
+_SLACK_S = 1e-6  # times are sums of floating-point numbers
+
+
 @dataclass(frozen=True, slots=True)
 class Unit:
     """A unit of the archive: a dataset or a datafile, its dataset, and how status calls it."""
@@ -177,7 +180,7 @@ class Archive:
         now, queued = self._clock.now(), self._queue.get(unit)
         if delay_restarts(self.unit, request) or unit not in self._due:
             self._due[unit] = now + self._delays.write_s
-        if self._batch_due is None:
+        if self.unit is StorageUnit.DATAFILE and self._batch_due is None:
             self._batch_due = now + self._delays.write_s
         merged = merge(self.unit, queued, request)
         if merged is None:
@@ -223,25 +226,29 @@ class Archive:
         while True:
             ends_at = min((work.ends_at for work in self._running), default=math.inf)
             tick_at = self._next_tick() if self._queue else math.inf
-            if min(ends_at, tick_at) > now:
+            if min(ends_at, tick_at) > now + _SLACK_S:
                 break
             if ends_at <= tick_at:
                 self._finish(ends_at)
             else:
                 self._ticked_at = tick_at
                 if not self._tick(tick_at):
-                    self._skip_ticks(min(now, ends_at))
+                    self._skip_ticks(now)
         if not self._queue:
             self._skip_ticks(now)
 
     def _next_tick(self) -> float:
         return self._ticked_at + self._delays.tick_s
 
-    def _skip_ticks(self, until: float) -> None:
-        """Leave out ticks at which nothing can begin: none is due earlier than ``until``."""
-        dues = [due for due in (*self._due.values(), self._batch_due) if due is not None]
-        until = min([until, *(due for due in dues if due > self._ticked_at)])
-        ticks = math.floor((until - self._ticked_at) / self._delays.tick_s)
+    def _skip_ticks(self, now: float) -> None:
+        """Leave out ticks up to ``now`` at which nothing can begin."""
+        ticks = math.floor((now + _SLACK_S - self._ticked_at) / self._delays.tick_s)
+        changes = [work.ends_at for work in self._running]
+        changes += [due for due in (*self._due.values(), self._batch_due) if due is not None]
+        for change in changes:
+            if self._ticked_at < change < math.inf:
+                before = (change - _SLACK_S - self._ticked_at) / self._delays.tick_s
+                ticks = min(ticks, math.floor(before))
         self._ticked_at += max(0, ticks) * self._delays.tick_s
 
     def _tick(self, now: float) -> bool:
@@ -250,13 +257,13 @@ class Archive:
             return self._begin_batch(now)
         began = False
         for unit, pending in list(self._queue.items()):
-            if pending.is_write and self._due[unit] > now:
+            if pending.is_write and self._due[unit] > now + _SLACK_S:
                 continue
             began |= self._begin(pending, [unit], now)
         return began
 
     def _begin_batch(self, now: float) -> bool:
-        if self._batch_due is None or self._batch_due > now:
+        if self._batch_due is None or self._batch_due > now + _SLACK_S:
             return False
         groups: dict[tuple[Pending, int], list[Unit]] = {}
         for unit, pending in self._queue.items():

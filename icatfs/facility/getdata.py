@@ -259,7 +259,7 @@ class Sender:
         assert stream is not None
 
         async def cut_when_stuck(stream: asyncio.Task[object]) -> None:
-            while self._clock.now() < watch.moved_at + UNREAD_S:
+            while self._clock.now() < watch.moved_at + UNREAD_S or not exchange.wire.is_stuck:
                 await self._clock.sleep(_WATCH_S)
                 if not exchange.wire.is_stuck:
                     watch.moved_at = self._clock.now()

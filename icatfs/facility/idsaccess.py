@@ -41,6 +41,7 @@ _AWAY = {
 class IdsConfig:
     """How a data service is set up. ``icat_url`` None: the address the client used.
 
+    ``bmp_only``: names with characters outside the basic plane are refused, as by MySQL's utf8.
     ``prefix`` keeps the tables of several services on one catalogue apart.
     """
 
@@ -50,6 +51,7 @@ class IdsConfig:
     icat_url: str | None = None
     read_only: bool = False
     enable_write: bool = True
+    bmp_only: bool = True
     prepared_count: int = PREPARED_COUNT
     prefix: str = ""
 

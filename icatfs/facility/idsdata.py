@@ -133,7 +133,9 @@ class DataCalls:
     def _register(self, wish: Wish, place: Place, upload: Upload) -> Put:
         access = self._access
         try:
-            stored = putting.register(access.catalogue, wish, place, upload)
+            stored = putting.register(
+                access.catalogue, wish, place, upload, bmp_only=access.config.bmp_only
+            )
         except (IdsError, IcatError):
             access.storage.drop(upload)
             raise

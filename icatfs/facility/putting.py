@@ -29,9 +29,9 @@ SILENCE_S = 30.0
 
 _LAST_CHARACTER_OF_MYSQL = "\uffff"
 _LAST_YEAR_MS = 253_402_300_800_000  # the year 10000
+_NO_CHARACTER = "INTERNAL INTERNAL org.icatproject.core.IcatException"
 _CYCLE_S = 146_097 * 86_400  # 400 years
 _STALLED = "class java.io.IOException java.util.concurrent.TimeoutException"
-_NO_CHARACTER = "INTERNAL INTERNAL org.icatproject.core.IcatException"
 _NO_TIME = (
     "INTERNAL Unexpected DB response class jakarta.persistence.PersistenceException Exception"
     " [EclipseLink-4002] (Eclipse Persistence Services - 4.0.3.v202405220658):"
@@ -142,11 +142,16 @@ async def _next(body: AsyncIterator[bytes], clock: Clock) -> bytes | None:
         raise Disconnected from None
 
 
-def register(catalogue: Catalogue, wish: Wish, place: Place, upload: Upload) -> Put:
-    """Enter an upload in the catalogue with the caller's rights; raises IdsError, IcatError."""
+def register(
+    catalogue: Catalogue, wish: Wish, place: Place, upload: Upload, *, bmp_only: bool
+) -> Put:
+    """Enter an upload in the catalogue with the caller's rights; raises IdsError, IcatError.
+
+    ``bmp_only``: the database has no characters outside the basic plane, as MySQL's utf8.
+    """
     user = catalogue.user(wish.session)
     catalogue.read(user, "DatafileFormat", wish.format)
-    _check_for_database(wish)
+    _check_for_database(wish, bmp_only=bmp_only)
     location = f"{place.investigation}/{place.id}/{uuid.uuid4()}"
     values: dict[str, object] = {
         "name": wish.name,
@@ -164,12 +169,12 @@ def register(catalogue: Catalogue, wish: Wish, place: Place, upload: Upload) -> 
     return Put(catalogue.create(user, "Datafile", given), upload, location)
 
 
-def _check_for_database(wish: Wish) -> None:
+def _check_for_database(wish: Wish, *, bmp_only: bool) -> None:
     """What the database of the recordings cannot take."""
     texts = [text for text in (wish.name, wish.description, wish.doi) if text is not None]
     if any("\0" in text for text in texts):
         raise internal(REJECTED_BY_EJB)
-    if any(letter > _LAST_CHARACTER_OF_MYSQL for text in texts for letter in text):
+    if bmp_only and any(letter > _LAST_CHARACTER_OF_MYSQL for text in texts for letter in text):
         raise internal(_NO_CHARACTER)
     for column, time in (("DATAFILECREATETIME", wish.created), ("DATAFILEMODTIME", wish.modified)):
         if time is not None and abs(time) >= _LAST_YEAR_MS:

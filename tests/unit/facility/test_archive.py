@@ -247,6 +247,15 @@ def test_a_write_runs_while_others_read(world: World) -> None:
     stream.release()
 
 
+def test_work_begins_at_the_first_tick_that_may_whoever_looks_and_when(world: World) -> None:
+    world.ask(Request.WRITE)
+    world.ask(Request.ARCHIVE, 2)
+    world.pass_time(2.5)
+    assert "WRITE" in world.queue()
+    world.pass_time(0.6)
+    assert world.queue() == []
+
+
 def test_each_change_of_a_dataset_delays_its_write(datasets: World) -> None:
     datasets.ask(Request.WRITE)
     datasets.pass_time(2)
