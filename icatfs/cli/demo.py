@@ -54,15 +54,24 @@ def command(keep: bool, no_keep: bool) -> None:
     through browsing, reading, waiting for tape, uploading and checking. On a terminal it then stays
     mounted for exploring until Ctrl-C.
     """
+    try:
+        failed = _demonstrate(explore=keep or (sys.stdout.isatty() and not no_keep))
+    except RuntimeError as error:  # the facility in a process of its own, which says why
+        raise click.ClickException(f"{error}; see what it wrote above") from error
+    if failed:
+        raise click.ClickException(f"these steps did not do what they should: {', '.join(failed)}")
+    click.echo("\nEvery step did what it shows.")
+
+
+def _demonstrate(*, explore: bool) -> list[str]:
+    """Start, mount, walk through; the titles of the steps that failed."""
     with tempfile.TemporaryDirectory(prefix="icatfs-demo-") as folder:
         options = ("--storage", "dataset", "--restore-delay", str(_RESTORE_S))
         with running_facility(*options) as facility, _mounted(facility, Path(folder)) as mount:
             failed = _walk(facility, mount)
-            if keep or (sys.stdout.isatty() and not no_keep):
+            if explore:
                 _explore(mount)
-    if failed:
-        raise click.ClickException(f"these steps did not do what they should: {', '.join(failed)}")
-    click.echo("\nEvery step did what it shows.")
+    return failed
 
 
 def steps() -> list[Step]:
