@@ -208,7 +208,8 @@ class ContentStore:
     def unpinned(self, cached: Cached) -> None:
         """Nobody has it open any more."""
         version = cached.version
-        del self._live[version]
+        if self._live.pop(version, None) is None:
+            return  # the store has ended before its user
         is_new = cached in self._dirty
         self._dirty.discard(cached)
         self._entries.pop(version, None)
@@ -358,9 +359,9 @@ class ContentStore:
 
     def close(self) -> None:
         """Close what is still open; what was not recorded is removed at the next start."""
-        for cached in list(self._live.values()):
-            del self._live[cached.version]
+        for cached in self._live.values():
             cached.detach()
+        self._live.clear()
         self._index.close()
 
 

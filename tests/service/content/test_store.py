@@ -101,6 +101,7 @@ async def test_a_file_open_at_the_end_is_kept_too(
     async with open_store(tmp_path / "cache", max_bytes=PLENTY) as store:
         file = store.open(version_of(data))
         file.pwrite(0, data[:100_000])
+    file.close()
     async with open_store(tmp_path / "cache", max_bytes=PLENTY) as store:
         assert store.open(version_of(data)).missing(0, PLENTY) == (100_000, 200_000)
 
