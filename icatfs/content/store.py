@@ -202,8 +202,7 @@ class ContentStore:
     def changed(self, cached: Cached) -> None:
         """There is something new to be recorded."""
         self._dirty.add(cached)
-        if not self._something.is_set():
-            self._something.set()
+        self._something.set()
 
     def unpinned(self, cached: Cached) -> None:
         """Nobody has it open any more."""
