@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import resource
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
@@ -99,6 +100,7 @@ async def run(config: Config, credentials: Credentials, on_ready: Ready) -> None
 
     ``on_ready`` is called with remarks for the user once the mount answers.
     """
+    _allow_many_descriptors()
     async with AsyncExitStack() as stack:
         services = await _build(config, credentials, stack)
         remarks = await _remarks(services)
@@ -297,6 +299,12 @@ async def _stop_on_signal(scope: trio.CancelScope) -> None:
             log.info("stopping on %s", signal.Signals(number).name)
             scope.cancel()
             return
+
+
+def _allow_many_descriptors() -> None:
+    """Each open cache file and each connection holds one: take as many as the system gives."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _cache_name(url: str, user: str) -> str:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from icatfs.catalogue.node import Node, NodeKey
+    from icatfs.errors import DataArchived
     from icatfs.values import ContentVersion, DatafileId, DatasetId, OnlineStatus
 
 
@@ -130,6 +131,14 @@ class Transfer(Protocol[_Filled]):
 
 class Recall(Protocol):
     """Brings data back from the archive."""
+
+    def check(self, dataset: DatasetId, datafile: DatafileId) -> None:
+        """Raises `RecallFailed` while a failed restore of these data is remembered."""
+        ...
+
+    def learn(self, refusal: DataArchived) -> None:
+        """What the facility's words tell of how it stores."""
+        ...
 
     async def wait_online(
         self, dataset: DatasetId, datafile: DatafileId, *, patience_s: float | None

@@ -6,8 +6,6 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import trio
-
 from icatfs.catalogue.node import Node, NodeKey
 from icatfs.catalogue.tree import Catalogue
 from icatfs.content.store import ContentStore
@@ -21,6 +19,8 @@ from icatfs.staging.uploader import Target, Uploader
 from icatfs.values import DatafileId, DatasetId, FacilityId, Kind
 
 if TYPE_CHECKING:
+    import trio
+
     from icatfs.fs.drafts import Draft, Overlay
     from icatfs.icat.records import Format, Named
 

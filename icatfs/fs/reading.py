@@ -19,7 +19,7 @@ import trio
 from icatfs.errors import Busy, Damaged, DataArchived, IcatfsError, Interrupted
 from icatfs.fs.handles import Failure
 from icatfs.fs.ports import CacheFile
-from icatfs.values import DatafileId
+from icatfs.values import DatafileId, DatasetId
 
 if TYPE_CHECKING:
     from icatfs.fs.handles import ReadHandle
@@ -91,7 +91,7 @@ class Reader(Generic[F]):
         patience = Patience(self._patience_s)
         pause_s = 0.0
         while True:
-            obstacle = await self._try(handle.file, start, stop)
+            obstacle = await self._try(handle, start, stop)
             if obstacle is None:
                 return
             if patience.is_over and pause_s > 0:
@@ -100,20 +100,34 @@ class Reader(Generic[F]):
             pause_s = min(max(2 * pause_s, _SHORTEST_PAUSE_S), _LONGEST_PAUSE_S)
             await self._wait_online(handle, patience.left_s)
 
-    async def _try(self, file: F, start: int, stop: int) -> DataArchived | Busy | None:
-        """None when the range is there; what is in the way when waiting can help."""
+    async def _try(
+        self, handle: ReadHandle[F], start: int, stop: int
+    ) -> DataArchived | Busy | None:
+        """None when the range is there; what is in the way when waiting can help.
+
+        Raises `RecallFailed` without asking while that is remembered: each request for the bytes of
+        data that cannot be restored would queue another restore.
+        """
+        dataset, datafile = _address(handle)
+        self._recall.check(dataset, datafile)
         try:
-            await self._transfer.ensure(file, start, stop)
-        except (DataArchived, Busy) as obstacle:
-            return obstacle
+            await self._transfer.ensure(handle.file, start, stop)
+        except DataArchived as archived:
+            self._recall.learn(archived)
+            return archived
+        except Busy as busy:
+            return busy
         return None
 
     async def _wait_online(self, handle: ReadHandle[F], patience_s: float | None) -> None:
-        dataset = handle.node.dataset_id
-        assert dataset is not None, "a datafile is in a dataset"
-        await self._recall.wait_online(
-            dataset, DatafileId(handle.node.key.id), patience_s=patience_s
-        )
+        dataset, datafile = _address(handle)
+        await self._recall.wait_online(dataset, datafile, patience_s=patience_s)
+
+
+def _address(handle: ReadHandle[F]) -> tuple[DatasetId, DatafileId]:
+    dataset = handle.node.dataset_id
+    assert dataset is not None, "a datafile is in a dataset"
+    return dataset, DatafileId(handle.node.key.id)
 
 
 def _clip(file: CacheFile, stop: int) -> int:

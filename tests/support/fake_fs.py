@@ -328,6 +328,12 @@ class FakeRecall:
     async def status_of(self, dataset: DatasetId, datafile: DatafileId) -> OnlineStatus:
         return OnlineStatus.ARCHIVED
 
+    def check(self, dataset: DatasetId, datafile: DatafileId) -> None:
+        """No restore fails here."""
+
+    def learn(self, refusal: DataArchived) -> None:
+        """Nothing to be learnt."""
+
 
 @dataclass
 class FakeDraft:
