@@ -16,7 +16,7 @@ import os
 import socket
 import stat
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -71,7 +71,8 @@ def ask(path: Path, command: str, *, timeout_s: float = 10.0, **arguments: objec
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.settimeout(timeout_s)
-            connection.connect(str(path))
+            with _short_name(path) as name:
+                connection.connect(name)
             connection.sendall(json.dumps({"command": command, **arguments}).encode() + b"\n")
             with connection.makefile("rb") as answers:
                 line = answers.readline(_LINE_LIMIT)
@@ -83,6 +84,16 @@ def ask(path: Path, command: str, *, timeout_s: float = 10.0, **arguments: objec
     return answer.get("result")
 
 
+@contextmanager
+def _short_name(path: Path) -> Iterator[str]:
+    """Another name of a socket: those of more than 107 bytes can be neither bound nor reached."""
+    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{folder}/{path.name}"
+    finally:
+        os.close(folder)
+
+
 @asynccontextmanager
 async def open_control(mountpoint: Path, commands: Mapping[str, Command]) -> AsyncIterator[Path]:
     """Serve the commands for one mount; yields the path of the socket, removed at the end."""
@@ -91,7 +102,8 @@ async def open_control(mountpoint: Path, commands: Mapping[str, Command]) -> Asy
         path.unlink()
     listener = trio.socket.socket(trio.socket.AF_UNIX, trio.socket.SOCK_STREAM)
     with listener:
-        await listener.bind(str(path))
+        with _short_name(path) as name:
+            await listener.bind(name)
         path.chmod(0o600)
         listener.listen(16)
         try:
