@@ -94,8 +94,8 @@ class Connection:
             self._more()
 
     def is_readable(self, within_s: float) -> bool:
-        """Whether something arrives, be it the end."""
-        return bool(self._buffer or select.select([self._socket], [], [], within_s)[0])
+        """Whether something more arrives, be it the end."""
+        return bool(select.select([self._socket], [], [], within_s)[0])
 
     def read_raw_to_end(self) -> None:
         """Receive until the server ends the connection; raises what the socket raises."""

@@ -31,6 +31,8 @@ SMALL, OTHER, LARGE, FAR = 1, 2, 3, 4
 LARGE_SIZE = 64 << 20
 HELLO = b"Hello John!\n"
 _PATIENCE_S = 10.0
+_STEPS = 100
+_STEP_REAL_S = 0.05
 
 
 @dataclass
@@ -142,6 +144,14 @@ class SmallIds:
         """Store a file in dataset 1."""
         told: dict[str, object] = {"name": name, "datasetId": 1, "datafileFormatId": 1}
         return self.ask("ids/put", told | parameters, method="PUT", body=body)
+
+    def advance_until_readable(self, connection: Connection, step_s: float) -> None:
+        """Let time pass in steps until the server says something: it may begin to wait late."""
+        for _ in range(_STEPS):
+            if connection.is_readable(_STEP_REAL_S):
+                return
+            self.clock.advance(step_s)
+        raise AssertionError("the server said nothing")
 
     def locks(self) -> int:
         """How many datasets are locked."""

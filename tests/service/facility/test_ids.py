@@ -75,7 +75,7 @@ def test_a_short_file_is_followed_by_silence_and_then_the_end(ids: SmallIds) -> 
     ids.storage.truncate(SMALL, 5)
     with ids.open("ids/getData", {"datafileIds": SMALL}) as connection:
         assert connection.receive("GET", until_silent=True).end == "silent"
-        ids.clock.advance(31)
+        ids.advance_until_readable(connection, 31)
         received = connection.receive("GET", until_silent=True)
     assert (received.body, received.end) == (HELLO[:5], "closed")
     wait_until(lambda: ids.locks() == 0)
@@ -134,7 +134,7 @@ def test_a_stalled_upload_fails_after_30_s_and_keeps_nothing(ids: SmallIds, tmp_
     headers = {"Content-Length": "100"}
     with ids.open("ids/put", told, method="PUT", headers=headers, body=b"abc") as connection:
         wait_until(lambda: ids.locks() == 1)
-        ids.clock.advance(31)
+        ids.advance_until_readable(connection, 31)
         received = connection.receive("PUT")
     assert received.status == 500
     assert message(received) == "class java.io.IOException java.util.concurrent.TimeoutException"
