@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from datetime import UTC, tzinfo
 from typing import TYPE_CHECKING, Any
 
+from icatfs.facility import subtrees
 from icatfs.facility.database import as_dict
-from icatfs.facility.icaterror import IcatError
+from icatfs.facility.entityjson import Target
+from icatfs.facility.icaterror import IcatError, denied, no_such
 from icatfs.facility.jpql import JpqlError, Limits, get, search
 from icatfs.facility.model import ENTITIES
 from icatfs.facility.rules import Rights
-from icatfs.facility.writes import Writer
+from icatfs.facility.writes import Kept, Writer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -31,6 +33,9 @@ class CoreOptions:
     lifetime_minutes: float = 120
     zone: tzinfo = UTC
     bmp_only: bool = True
+    """Text holds no characters outside the Basic Multilingual Plane (MariaDB's ``utf8``)."""
+    whole_seconds: bool = True
+    """Dates are kept without milliseconds (MariaDB's ``DATETIME``)."""
 
 
 class IcatCore:
@@ -85,9 +90,14 @@ class IcatCore:
         """Create and update objects, all or none; the ids of those created at top level."""
         return self._writer(user).write(entities)
 
-    def delete(self, user: str, entities: object) -> None:
+    def delete(self, user: str, targets: Sequence[Target]) -> None:
         """Delete objects with all that belongs to them, all or none."""
-        self._writer(user).delete(entities)
+        subtrees.delete(self.db, self.rights(user), targets)
+
+    def clone(self, user: str, target: Target, keys: Mapping[str, object]) -> int:
+        """Copy an object with all that belongs to it; the id of the copy."""
+        rights = self.rights(user)
+        return subtrees.clone(self.db, rights, self._writer(user), target, keys)
 
     # What the data service asks.
 
@@ -97,9 +107,7 @@ class IcatCore:
         if row is None:
             raise no_such(entity, row_id)
         if not self.rights(user).may("R", entity, row_id):
-            raise IcatError(
-                "INSUFFICIENT_PRIVILEGES", 403, f"READ access to this {entity} is not allowed."
-            )
+            raise denied("READ access", entity)
         return row
 
     def may_read(self, user: str, entity: str, row_id: int) -> bool:
@@ -132,7 +140,7 @@ class IcatCore:
 
     def remove(self, user: str, entity: str, row_ids: Sequence[int]) -> None:
         """Delete rows with all that belongs to them, all or none."""
-        self._writer(user).delete([{entity: {"id": row_id}} for row_id in row_ids])
+        self.delete(user, [Target(entity, row_id) for row_id in row_ids])
 
     def _allowed(
         self, rights: Rights, entity: str, condition: str, ids: Collection[object]
@@ -145,16 +153,13 @@ class IcatCore:
         return {number for (number,) in found}
 
     def _writer(self, user: str) -> Writer:
-        return Writer(self.db, self.rights(user), self._milliseconds)
+        kept = Kept(self.options.bmp_only, self.options.whole_seconds)
+        return Writer(self.db, self.rights(user), self._milliseconds, kept)
 
     def _milliseconds(self) -> int:
-        return int(self._now()) * 1000
+        now = self._now()
+        return int(now) * 1000 if self.options.whole_seconds else int(now * 1000)
 
     def _limits(self) -> Limits:
         options = self.options
         return Limits(options.max_entities, options.zone, self._milliseconds(), options.bmp_only)
-
-
-def no_such(entity: str, row_id: int) -> IcatError:
-    """There is no such object."""
-    return IcatError("NO_SUCH_OBJECT_FOUND", 404, f"{entity}[id:{row_id}] not found.")

@@ -6,14 +6,23 @@ As icat.server 6.2.1 in its container answers: void calls give 204 without a bod
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from icatfs.facility.core import VERSION
-from icatfs.facility.exchange import FORM, Answer, Disconnected, Exchange, compact_json
-from icatfs.facility.icaterror import IcatError
+from icatfs.facility.entityjson import Target, targets
+from icatfs.facility.exchange import (
+    FORM,
+    Answer,
+    Disconnected,
+    Exchange,
+    compact_json,
+    parse_parameters,
+)
+from icatfs.facility.icaterror import IcatError, Stumbled, bad
+from icatfs.facility.javajson import JsonProblem, read
+from icatfs.facility.model import ENTITIES
 
 if TYPE_CHECKING:
     from icatfs.facility.core import IcatCore
@@ -27,6 +36,14 @@ _CORS = [
     (b"access-control-allow-origin", b"*"),
     (b"access-control-allow-methods", b"GET, POST, DELETE, PUT"),
 ]
+_HTML = "text/html;charset=ISO-8859-1"
+_SERVER_ERROR = b"<html><head><title>500</title></head><body><h1>Server Error</h1></body></html>"
+_STRANGE = re.compile(rb"%2[fF]|%(?![0-9a-fA-F]{2})")
+_NO_FORM = "jakarta.ws.rs.NotSupportedException HTTP 415 Unsupported Media Type"
+_NO_MEDIA_TYPE = (
+    "java.lang.IllegalStateException The @FormParam is utilized when the content type of the"
+    " request entity is not application/x-www-form-urlencoded"
+)
 _CLOSING = frozenset({400, 500, 501})
 _NO_CONTENT = Answer(204)
 
@@ -49,15 +66,40 @@ def icat_app(core: IcatCore, counters: Counters, prefix: str = "/icat") -> App:
                 message = message | {"headers": [*message["headers"], *_CORS]}  # type: ignore[operator]
             await send(message)
 
-        exchange = Exchange(scope, receive, send_with_cors)
+        page = _container_page(scope, prefix)
+        exchange = Exchange(scope, receive, send if page else send_with_cors)
         path = str(scope["path"]).removeprefix(prefix).strip("/")
         counters.request(f"icat/{path.partition('/')[0]}")
         try:
-            await exchange.answer(await _answer(icat, exchange, path))
+            await exchange.answer(page or await _answer(icat, exchange, path))
         except Disconnected:
             return
 
     return app
+
+
+def _container_page(scope: Scope, prefix: str) -> Answer | None:
+    """What the container answers by itself."""
+    if scope["path"] == prefix:
+        return _moved(dict(scope["headers"]).get(b"host", b"").decode("latin-1"), prefix)
+    if _STRANGE.search(scope.get("raw_path") or b""):
+        return Answer(500, _SERVER_ERROR, _HTML, (("connection", "close"),))
+    return None
+
+
+def _moved(host: str, prefix: str) -> Answer:
+    where = f"http://{host}{prefix}/"
+    lines = (
+        "<html>",
+        "<head><title>Document moved</title></head>",
+        "<body><h1>Document moved</h1>",
+        f'This document has moved <a href="{where}">here</a>.<p>',
+        "</body>",
+        "</html>",
+        "",
+    )
+    headers = (("location", where), ("content-language", "en"))
+    return Answer(301, "\r\n".join(lines).encode(), _HTML, headers)
 
 
 async def _answer(icat: Icat, exchange: Exchange, path: str) -> Answer:
@@ -85,7 +127,7 @@ async def _call(icat: Icat, exchange: Exchange, path: str) -> Answer:
         method = "GET" if exchange.method == "HEAD" else exchange.method
         call = calls.get(method)
         if call is None:
-            raise _internal("jakarta.ws.rs.NotAllowedException HTTP 405 Method Not Allowed")
+            raise Stumbled("jakarta.ws.rs.NotAllowedException HTTP 405 Method Not Allowed")
         await _read_parameters(exchange)
         return await call(icat, exchange, found.groups())
     text = "Operation not implemented by this ICAT server."
@@ -95,15 +137,16 @@ async def _call(icat: Icat, exchange: Exchange, path: str) -> Answer:
 async def _read_parameters(exchange: Exchange) -> None:
     accept = exchange.header("accept")
     if accept is not None and not re.search(r"\*/\*|application/(\*|json)", accept):
-        raise _internal("jakarta.ws.rs.NotAcceptableException HTTP 406 Not Acceptable")
+        raise Stumbled("jakarta.ws.rs.NotAcceptableException HTTP 406 Not Acceptable")
     if exchange.method != "POST":
         exchange.read_query()
         return
     media_type = (exchange.header("content-type") or "").partition(";")[0].strip().lower()
     if media_type != FORM:
         await exchange.swallow()
-        raise _internal("jakarta.ws.rs.NotSupportedException HTTP 415 Unsupported Media Type")
+        raise Stumbled(_NO_FORM if media_type else _NO_MEDIA_TYPE)
     await exchange.read_form()
+    exchange.parameters = parse_parameters(exchange.scope["query_string"]) | exchange.parameters
 
 
 async def _version(icat: Icat, exchange: Exchange, path: tuple[str, ...]) -> Answer:
@@ -117,26 +160,18 @@ async def _properties(icat: Icat, exchange: Exchange, path: tuple[str, ...]) -> 
 async def _log_in(icat: Icat, exchange: Exchange, path: tuple[str, ...]) -> Answer:
     text = exchange.parameters.get("json")
     if text is None:
-        raise IcatError("BAD_PARAMETER", 400, "json must not be null")
-    told = _parsed(text)
-    if not isinstance(told, dict):
-        raise _internal("java.lang.ClassCastException")
-    session = icat.core.sessions.log_in(told.get("plugin"), _credentials(told.get("credentials")))
+        raise bad("json must not be null")
+    try:
+        told = read(text)
+    except JsonProblem as problem:
+        raise Stumbled(f"{problem.java} {problem.message}") from problem
+    if isinstance(told, list | str):
+        cause = 'Cannot invoke "String.equals(Object)" because "key" is null'
+        raise Stumbled(f"java.lang.NullPointerException {cause}")
+    wish = told if isinstance(told, dict) else {}
+    session = icat.core.sessions.log_in(wish.get("plugin"), _credentials(wish.get("credentials")))
     icat.counters.login()
     return _json({"sessionId": session})
-
-
-def _parsed(text: str) -> Any:
-    if len(text) < 2:
-        raise _internal("jakarta.json.JsonException Cannot auto-detect encoding, not enough chars")
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        code = ord(text[error.pos]) if error.pos < len(text) else -1
-        place = f"(line no={error.lineno}, column no={error.colno}, offset={error.pos})"
-        raise _internal(
-            f"jakarta.json.stream.JsonParsingException Unexpected char {code} at {place}"
-        ) from error
 
 
 def _credentials(told: object) -> dict[str, str]:
@@ -168,14 +203,11 @@ async def _is_logged_in(icat: Icat, exchange: Exchange, path: tuple[str, ...]) -
 async def _search(icat: Icat, exchange: Exchange, path: tuple[str, ...]) -> Answer:
     query = exchange.parameters.get("query")
     if query is None:
-        raise IcatError("BAD_PARAMETER", 400, "query is not set")
+        raise bad("query is not set")
     user = icat.core.user(exchange.parameters.get("sessionId"))
     row_id = exchange.parameters.get("id")
     if row_id:
-        if not re.fullmatch(r"[+-]?[0-9]+", row_id):
-            text = "org.glassfish.jersey.server.ParamException$QueryParamException"
-            raise _internal(f"{text} HTTP 404 Not Found")
-        return _json(icat.core.get(user, query, int(row_id)))
+        return _json(icat.core.get(user, query, _long(row_id, "Query", "404 Not Found")))
     rows = icat.core.search(user, query)
     icat.counters.query(len(rows))
     return _json(rows)
@@ -183,34 +215,49 @@ async def _search(icat: Icat, exchange: Exchange, path: tuple[str, ...]) -> Answ
 
 async def _write(icat: Icat, exchange: Exchange, path: tuple[str, ...]) -> Answer:
     user = icat.core.user(exchange.parameters.get("sessionId"))
-    return _json(icat.core.write(user, _entities(exchange, write=True)))
+    return _json(icat.core.write(user, _read_json(exchange, "entities", offset=0)))
 
 
 async def _delete(icat: Icat, exchange: Exchange, path: tuple[str, ...]) -> Answer:
-    entities = _entities(exchange, write=False)
-    icat.core.delete(icat.core.user(exchange.parameters.get("sessionId")), entities)
+    wanted = targets(_read_json(exchange, "entities", offset=None))
+    icat.core.delete(icat.core.user(exchange.parameters.get("sessionId")), wanted)
     return _NO_CONTENT
 
 
-def _entities(exchange: Exchange, *, write: bool) -> Any:
-    text = exchange.parameters.get("entities")
+async def _clone(icat: Icat, exchange: Exchange, path: tuple[str, ...]) -> Answer:
+    row_id = _long(exchange.parameters.get("id", "0"), "Form", "400 Bad Request")
+    user = icat.core.user(exchange.parameters.get("sessionId"))
+    name = exchange.parameters.get("name")
+    if name is None:
+        raise bad("name is not set")
+    if name not in ENTITIES:
+        raise bad(f"{name} is not an ICAT entity")
+    keys = _read_json(exchange, "keys", offset=None)
+    if not isinstance(keys, dict):
+        raise Stumbled("java.lang.ClassCastException keys are no object")
+    return _json({"id": icat.core.clone(user, Target(name, row_id), keys)})
+
+
+def _read_json(exchange: Exchange, name: str, offset: int | None) -> Any:
+    text = exchange.parameters.get(name)
     if text is None:
-        raise IcatError("BAD_PARAMETER", 400, "entities is not set")
+        raise bad(f"{name} is not set")
     try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        code = ord(text[error.pos]) if error.pos < len(text) else -1
-        place = f"(line no={error.lineno}, column no={error.colno}, offset={error.pos})"
-        message = f"Unexpected char {code} at {place} in json {text}"
-        raise IcatError("BAD_PARAMETER", 400, message, 0 if write else None) from error
+        return read(text)
+    except JsonProblem as problem:
+        raise bad(f"{problem.message} in json {text}", offset) from problem
+
+
+def _long(text: str, kind: str, told: str) -> int:
+    """A parameter that must be a 64-bit number."""
+    if re.fullmatch(r"[+-]?[0-9]{1,19}", text) and -(1 << 63) <= int(text) < 1 << 63:
+        return int(text)
+    java = f"org.glassfish.jersey.server.ParamException${kind}ParamException"
+    raise Stumbled(f"{java} HTTP {told}")
 
 
 def _json(value: object) -> Answer:
     return Answer(200, compact_json(value), _JSON)
-
-
-def _internal(text: str) -> IcatError:
-    return IcatError("INTERNAL", 500, f"class {text}")
 
 
 ROUTES: tuple[tuple[re.Pattern[str], dict[str, Call]], ...] = (
@@ -220,4 +267,5 @@ ROUTES: tuple[tuple[re.Pattern[str], dict[str, Call]], ...] = (
     (re.compile("session/([^/]+)"), {"GET": _session, "PUT": _refresh, "DELETE": _log_out}),
     (re.compile("user/([^/]+(?:/[^/]+)?)"), {"GET": _is_logged_in}),
     (re.compile("entityManager"), {"GET": _search, "POST": _write, "DELETE": _delete}),
+    (re.compile("cloner"), {"POST": _clone}),
 )

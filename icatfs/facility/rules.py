@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from icatfs.facility.database import Database
     from icatfs.facility.jpql import RuleSelect, SqlFragment
 
+_AT_ONCE = 5000
 _select = lru_cache(maxsize=4096)(rule_select)
 
 
@@ -70,6 +71,26 @@ class Rights:
             return True
         fragments = [rule.fragment for rule in self._applying(entity, flag) if not rule.attribute]
         return self._covers(fragments, entity, row_id)
+
+    def may_all(self, flag: str, entity: str, row_ids: Sequence[int]) -> bool:
+        """Whether ``may`` holds of every one of these rows."""
+        if self.is_root or (flag == "R" and self.unrestricted(entity)):
+            return True
+        fragments = [rule.fragment for rule in self._applying(entity, flag) if not rule.attribute]
+        if any(fragment.unconditional for fragment in fragments) or not row_ids:
+            return True
+        if not fragments:
+            return False
+        condition = " OR ".join(dict.fromkeys(fragment.condition("t") for fragment in fragments))
+        covered = 0
+        for at in range(0, len(row_ids), _AT_ONCE):
+            listed = ",".join(map(str, row_ids[at : at + _AT_ONCE]))
+            (count,) = self._db.connection.execute(
+                f'SELECT COUNT(*) FROM "{entity}" t WHERE t.id IN ({listed}) AND ({condition})',
+                self.parameters(),
+            ).fetchone()
+            covered += count
+        return covered == len(row_ids)
 
     def may_update(self, entity: str, row_id: int, attributes: Collection[str]) -> bool:
         """Whether these attributes of a row may be changed: by a rule for all, or one for each."""
