@@ -181,7 +181,8 @@ class Overlay:
     """The local entries of a mount, by folder.
 
     Invariants: no two entries of one folder have the same name; every draft in a folder is also
-    found by the key it had first. A published draft is in no folder, but still found by its key.
+    found by the key it had first. A published draft is in no folder, but found by its key as long
+    as somebody has it; one that was given up is not.
     """
 
     def __init__(self) -> None:
@@ -223,6 +224,11 @@ class Overlay:
             del drafts[draft.node.name]
         if not drafts:
             self._drafts.pop(folder, None)
+
+    def forget_draft(self, folder: NodeKey, draft: Draft) -> None:
+        """No longer show a draft, and no longer find it by its key."""
+        self.drop_draft(folder, draft)
+        self._by_key.pop(draft.key, None)
 
     def add_folder(self, parent: NodeKey, folder: Node) -> None:
         """Show a local folder."""

@@ -101,7 +101,7 @@ class Publishing:
     def give_up(self, draft: Draft) -> None:
         """Stop showing a draft that could not be stored; its bytes stay in the staging folder."""
         assert draft.node.parent is not None
-        self._overlay.drop_draft(draft.node.parent, draft)
+        self._overlay.forget_draft(draft.node.parent, draft)
         draft.staged.close(keep=True)
 
     async def _publish_later(self, draft: Draft) -> None:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import trio
@@ -24,6 +25,7 @@ from icatfs.catalogue.node import Node, NodeKey
 from icatfs.errors import (
     AccessDenied,
     Busy,
+    ContentChanged,
     Exists,
     IcatfsError,
     NotEmpty,
@@ -134,10 +136,13 @@ class Writing:
     async def edit(self, node: Node, caller: Caller) -> Draft:
         """A file opened for writing: a draft that is not stored yet, open once more.
 
-        Raises ReadOnly, or NotPermitted for what the facility has already.
+        Raises ReadOnly, NotPermitted for what the facility has already, ContentChanged for a draft
+        that could not be stored: then the kernel looks the name up again, and finds it free.
         """
         self._check_writable(f"write to {node.name!r}")
         draft = self._overlay.by_key(node.key)
+        if draft is None and node.key.id < 0:
+            raise ContentChanged(f"{node.name} could not be stored and is no longer there")
         if draft is None or draft.published:
             raise NotPermitted(
                 f"{node.name} is stored at the facility and what is stored is not changed; "
@@ -245,9 +250,8 @@ class Writing:
             return
         self._check_changeable(node)
         services = self._services
-        await services.keeper.run(
-            services.icat.set_datafile_time, DatafileId(node.key.id), mtime_ns // 1_000_000
-        )
+        when = datetime.fromtimestamp(mtime_ns // 1_000_000_000, UTC)
+        await services.keeper.run(services.icat.set_datafile_time, DatafileId(node.key.id), when)
         if node.parent is not None:
             services.catalogue.invalidate(node.parent)
 
