@@ -5,7 +5,8 @@ needs: bodies that are shorter or longer than declared, silence, connection rese
 once that the client is gone. An application finds it as ``scope["extensions"][WIRE]``.
 
 It answers itself, as the container does, what is refused before any application: more than 8192
-bytes of request line and headers, and DELETE with a body: 400, no body, closed.
+bytes of request line and headers, more than 100 headers, and DELETE with a body: 400, no body,
+closed. The 250th answer of a connection is its last.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 WIRE = "icatfs.wire"
 
 _LONGEST_HEAD = 8192
+_MOST_HEADERS = 100
+_MOST_REQUESTS = 250
 _REFUSED = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 
 
@@ -78,6 +81,7 @@ class WireProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to watch for the end."""
         self.gone = asyncio.Event()
+        self.requests = 0
         super().connection_made(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -101,6 +105,9 @@ class WireProtocol(HttpToolsProtocol):
             return
         super().on_headers_complete()
         wire_of(self.scope).cycle = self.cycle
+        self.requests += 1
+        if self.requests == _MOST_REQUESTS:
+            self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
         """Drop the body of a request that was refused."""
@@ -116,7 +123,7 @@ class WireProtocol(HttpToolsProtocol):
         method = self.parser.get_method()
         head = len(method) + len(self.url) + len("  HTTP/1.1\r\n\r\n")
         head += sum(len(name) + len(value) + len(": \r\n") for name, value in self.headers)
-        if head > _LONGEST_HEAD:
+        if head > _LONGEST_HEAD or len(self.headers) > _MOST_HEADERS:
             return True
         headers = dict(self.headers)
         has_body = headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in headers
