@@ -4,7 +4,7 @@ It is what ``icatfs demo`` mounts and what the tests run against. It was written
 real servers (icat.server 6.2.1, ids.server 2.1.1), which are replayed against it as tests, and it
 shares nothing with the client but ``icatfs.values``, so that the two cannot share a mistake.
 
-=================  ==================================================================================
+=================  =============================================================================
 ``schema, model``  the entities of ICAT as data, and their SQLite tables
 ``database``       all rows; how text compares (``folding``)
 ``jpql``           the query language: tokens, tree, SQL, answers
@@ -21,5 +21,5 @@ shares nothing with the client but ``icatfs.values``, so that the two cannot sha
 ``app``            all of it together, as one ASGI application; ``serving`` runs it
 ``command``        the command line
 ``testing``        fixtures, and a handle on a facility in its own process
-=================  ==================================================================================
+=================  =============================================================================
 """
