@@ -5,7 +5,8 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING
 
-from icatfs.facility.icaterror import invalid
+from icatfs.facility.icaterror import IcatError, bad, invalid
+from icatfs.facility.jpql import JpqlError, rule_select
 from icatfs.facility.model import ENTITIES, SYSTEM, Entity, Field, ToMany, ToOne
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ _CULPRIT = "InvestigationParameter"
 
 
 def check_row(entity: Entity, row: Mapping[str, object]) -> None:
-    """What is mandatory is there and no text is too long; IcatError VALIDATION."""
+    """What is mandatory is there, no text is too long, a rule can be read; IcatError."""
     attributes: list[Field | ToOne] = [*entity.fields.values(), *entity.ones.values()]
     for one in attributes:
         if one.nullable or one.name in SYSTEM:
@@ -32,6 +33,18 @@ def check_row(entity: Entity, row: Mapping[str, object]) -> None:
             if characters > field.length:
                 text = f"{entity.name}: {field.name} cannot have length > {field.length}"
                 raise invalid(text)
+    if entity.name == "Rule":
+        _check_rule(str(row["crudFlags"]), str(row["what"]))
+
+
+def _check_rule(flags: str, what: str) -> None:
+    for flag in flags:
+        if flag not in "CRUD":
+            raise bad(f"CRUD value contained {flag}")
+    try:
+        rule_select(what)
+    except JpqlError as error:
+        raise IcatError(error.code, error.http, error.message) from error
 
 
 def with_defaults(entity: Entity, row: Mapping[str, object]) -> dict[str, object]:

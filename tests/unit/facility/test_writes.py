@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from icatfs.facility.core import CoreOptions, IcatCore
 from icatfs.facility.database import Database
@@ -260,6 +262,19 @@ def test_a_name_made_and_taken_in_one_call_is_not_found_afterwards(small: Databa
     assert (told[0], told[2]) == (500, 1)
 
 
+@pytest.mark.parametrize(("flags", "what"), [("R", "Foo"), ("R", "SELECT x"), ("X", "Facility")])
+def test_a_rule_must_be_readable(small: Database, flags: str, what: str) -> None:
+    told = refusal(core_of(small), {"Rule": {"crudFlags": flags, "what": what}})
+    assert (told[0], told[2]) == (400, 0)
+
+
+def test_a_new_rule_counts_at_once(small: Database) -> None:
+    core = core_of(small)
+    assert core.search(WRITER, "SELECT df.id FROM Datafile df") == []
+    core.write(ROOT, {"Rule": {"crudFlags": "R", "what": "Datafile [id=2]"}})
+    assert core.search(WRITER, "SELECT df.id FROM Datafile df") == [2]
+
+
 def test_delete_wants_the_right_for_all_that_goes(small: Database) -> None:
     core = core_of(small)
     allow(small, "D", "Dataset")
@@ -316,6 +331,45 @@ def test_collecting_finds_each_object_once(small: Database) -> None:
     members = collect(small, Target("Facility", 1))
     assert list(members["Datafile"]) == [1, 2, 3, 4]
     assert sorted(members["Dataset"]) == [1, 2, 3]
+
+
+VALUES = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(1 << 65), 1 << 65),
+    st.floats(allow_nan=False),
+    st.text(max_size=3),
+    st.builds(lambda number: {"id": number}, st.integers(0, 3)),
+    st.just([{"name": "n"}]),
+    st.just("2020-01-01T00:00:00.000Z"),
+)
+NAMES = {
+    name: [*entity.fields, *entity.ones, *entity.manys, "nosuch"]
+    for name, entity in ENTITIES.items()
+}
+OBJECTS = st.sampled_from(sorted(NAMES)).flatmap(
+    lambda name: st.builds(
+        lambda values: {name: values},
+        st.dictionaries(st.sampled_from(NAMES[name]), VALUES, max_size=6),
+    )
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(OBJECTS, max_size=3))
+def test_whatever_is_sent_is_done_or_refused_as_a_whole(
+    small: Database, entities: list[object]
+) -> None:
+    core = core_of(small)
+    before = contents(small)
+    try:
+        core.write(ROOT, entities)
+    except IcatError:
+        assert contents(small) == before
+
+
+def contents(db: Database) -> list[list[tuple[object, ...]]]:
+    return [db.connection.execute(f'SELECT * FROM "{name}"').fetchall() for name in ENTITIES]
 
 
 @pytest.mark.parametrize("name", ENTITIES)
