@@ -14,6 +14,12 @@ from icatfs.fuse import mountpoint as mountpoints
 
 _POLL_S = 0.1
 _END_S = 60.0
+_WHY = {
+    "begun": "not closed yet",
+    "sealed": "not sent yet",
+    "sending": "interrupted while it was sent, and may have arrived",
+}
+"""Why a file is not at the facility, when no attempt to send it has failed."""
 
 
 @click.command()
@@ -62,7 +68,7 @@ def _wait_until_sent(path: Path, wait_s: float) -> list[str]:
         if not pending["under_way"] or time.monotonic() >= deadline:
             folder = Path(pending["folder"])
             return [
-                f"  {one['shown']}: {one['reason'] or 'not closed yet'} "
+                f"  {one['shown']}: {one['reason'] or _WHY[one['state']]} "
                 f"({folder / '{:08d}.data'.format(one['id'])})"
                 for one in pending["files"]
             ]
