@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from icatfs.facility.handle import FacilityHandle, running_facility
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 PROGRAM = [sys.executable, "-m", "icatfs"]
 BIG = "LARGE/BIG-1/1"
@@ -99,14 +99,14 @@ def quiet(*command: object) -> Callable[[], None]:
 
 def read_rows(bench: Bench) -> list[Figure]:
     """Sequential reading of 1 GiB, cold and warm."""
-    file = bench.point / BIG / "huge"
+    folder = bench.point / BIG / "huge"
     ids = bench.facility.search(
         "SELECT df.id, df.name FROM Datafile df WHERE df.dataset.name = 'huge' ORDER BY df.id"
     )
     number, name = ids[0]
     session = bench.facility.login()
     url = f"{bench.facility.ids}/getData?sessionId={session}&datafileIds={number}"
-    path = file / name
+    path = folder / name
     rows = [
         bench.same("curl, 1 GiB to /dev/null", quiet("curl", "-s", "-o", "/dev/null", url)),
         bench.cold("mount, 1 GiB, cold", quiet("cat", path)),
@@ -123,6 +123,32 @@ def read_rows(bench: Bench) -> list[Figure]:
     rows.append(bench.same("local disk, 1 GiB, page cache", quiet("cat", copy)))
     copy.unlink()
     return rows
+
+
+def memory_rows(bench: Bench) -> list[Figure]:
+    """Resident memory of the daemon after a large listing and a large read, in MiB."""
+    bench.mount(cold=True)
+    status = subprocess.run(
+        [*PROGRAM, "status", str(bench.point), "--json"], check=True, capture_output=True
+    )
+    pid = json.loads(status.stdout)["pid"]
+    sizes = []
+    for work in (
+        lambda: None,
+        quiet("ls", "-l", bench.point / BIG / "many"),
+        quiet("cat", next((bench.point / BIG / "huge").iterdir())),
+    ):
+        work()
+        lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
+        sizes.append(
+            int(next(line for line in lines if line.startswith("VmRSS")).split()[1]) / 1024
+        )
+    bench.unmount()
+    names = ("at start", "after the large listing", "after reading 1 GiB")
+    return [
+        Figure(f"daemon's memory {name}", size, size, size, "MiB")
+        for name, size in zip(names, sizes, strict=True)
+    ]
 
 
 def listing_rows(bench: Bench, size: int) -> list[Figure]:
@@ -153,18 +179,33 @@ def small_file_rows(bench: Bench, count: int) -> list[Figure]:
     made = bench.point / BIG / f"bench-{os.getpid()}"
     made.mkdir()
     source = bench.folder / "source"
-    source.write_bytes(os.urandom(256 << 20))
     numbers = iter(range(1_000_000))
-    rows.append(bench.same("cp of 256 MiB until close", lambda: copy(source, made, numbers)))
-    source.write_bytes(b"x")
-    rows.append(bench.same("create, 1 byte, close", lambda: copy(source, made, numbers)))
+    for name, size in (("256 MiB", 256 << 20), ("1 byte", 1)):
+        source.write_bytes(os.urandom(size))
+        rows.append(bench.same(f"curl -T of {name}", put(bench, source, made.name, numbers)))
+        rows.append(bench.same(f"cp of {name} until close", lambda: copy(source, made, numbers)))
     bench.unmount()
     return rows
 
 
-def copy(source: Path, folder: Path, numbers: object) -> None:
+def put(bench: Bench, source: Path, dataset: str, numbers: Iterator[int]) -> Callable[[], None]:
+    """The work of uploading a file with curl under a new name."""
+    ids = bench.facility.search(f"SELECT ds.id FROM Dataset ds WHERE ds.name = '{dataset}'")
+    formats = bench.facility.search("SELECT f.id FROM DatafileFormat f")
+    session = bench.facility.login()
+    fixed = f"sessionId={session}&datasetId={ids[0]}&datafileFormatId={formats[0]}"
+    kind = "Content-Type: application/octet-stream"
+
+    def work() -> None:
+        url = f"{bench.facility.ids}/put?{fixed}&name=curl-{next(numbers)}"
+        quiet("curl", "-s", "-f", "-H", kind, "-T", source, url)()
+
+    return work
+
+
+def copy(source: Path, folder: Path, numbers: Iterator[int]) -> None:
     """Copy under a new name."""
-    shutil.copyfile(source, folder / f"{next(numbers)}")  # type: ignore[call-overload]
+    shutil.copyfile(source, folder / f"{next(numbers)}")
 
 
 def main() -> None:
@@ -185,6 +226,7 @@ def main() -> None:
             *read_rows(bench),
             *listing_rows(bench, options.size),
             *small_file_rows(bench, 500),
+            *memory_rows(bench),
         ]
     if options.json:
         print(json.dumps([asdict(row) for row in rows], indent=2))
