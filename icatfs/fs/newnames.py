@@ -40,7 +40,8 @@ def _checked(name: str) -> str:
 def _entity_name(component: str) -> str:
     parsed = naming.entity_name(component)
     name = parsed.name
-    if parsed.entity_id is not None or "/" in name or naming.shown(name) != component:
+    strange = not name or "/" in name or "\0" in name
+    if strange or parsed.entity_id is not None or naming.shown(name) != component:
         raise BadName(
             f"{component!r} cannot be catalogued under this name: '%' followed by two hexadecimal "
             "digits or by '~' has a meaning of its own there"

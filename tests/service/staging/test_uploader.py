@@ -1,0 +1,207 @@
+"""The uploader against a facility that loses answers, damages bytes, is busy or refuses."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+import trio
+
+from icatfs.errors import (
+    AccessDenied,
+    Busy,
+    Damaged,
+    Exists,
+    FacilityUnreachable,
+    IcatfsError,
+    ServerError,
+)
+from icatfs.icat.records import DatafileRow
+from icatfs.ids.client import IdsClient, Stored
+from icatfs.staging.area import Sealed, StagedFile, StagingArea, open_staging
+from icatfs.staging.journal import State
+from icatfs.staging.uploader import Target, Uploader
+from icatfs.values import DatafileFormatId, DatafileId, DatasetId
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
+    from pathlib import Path
+
+    from icatfs.icat.client import IcatClient
+    from icatfs.icat.session import SessionKeeper
+    from icatfs.ids.selection import Selection
+
+CONTENT = b"Hello John!\n"
+NOW = datetime(2026, 11, 23, tzinfo=UTC)
+TARGET = Target(DatasetId(7), "a/hello.txt", DatafileFormatId(3), "ds/a/hello.txt", 10**18)
+
+
+@dataclass
+class Facility:
+    """Catalogue and data service in one; ``script`` says what happens to each put in turn."""
+
+    script: list[IcatfsError | str] = field(default_factory=list)
+    files: dict[DatafileId, bytes] = field(default_factory=dict)
+    puts: int = 0
+
+    async def put(
+        self,
+        _session: str,
+        _dataset: DatasetId,
+        _name: str,
+        _format: DatafileFormatId,
+        body: AsyncIterable[bytes],
+        **_: Any,
+    ) -> Stored:
+        """Take the bytes, and do as the script says."""
+        self.puts += 1
+        content = b"".join([block async for block in body])
+        event = self.script.pop(0) if self.script else "fine"
+        if isinstance(event, IcatfsError):
+            raise event
+        if self.files:
+            raise Exists("OBJECT_ALREADY_EXISTS")
+        kept = content[:-1] + b"?" if event == "damaged" else content
+        number = DatafileId(100 + self.puts)
+        self.files[number] = kept
+        if event == "answer lost":
+            raise FacilityUnreachable("the connection broke")
+        return Stored(number, len(kept), zlib.crc32(kept))
+
+    async def delete(self, _session: str, selection: Selection) -> None:
+        """Remove files."""
+        for number in selection.datafiles:
+            del self.files[number]
+
+    async def datafile(self, _session: str, number: DatafileId) -> DatafileRow | None:
+        """The entry of a file."""
+        content = self.files.get(number)
+        return None if content is None else self._row(number, content)
+
+    async def datafile_named(
+        self, _session: str, _dataset: DatasetId, _name: str
+    ) -> DatafileRow | None:
+        """The entry of the only name there is."""
+        return next((self._row(number, content) for number, content in self.files.items()), None)
+
+    def _row(self, number: DatafileId, content: bytes) -> DatafileRow:
+        checksum = f"{zlib.crc32(content):x}"
+        return DatafileRow(number, TARGET.name, len(content), None, None, NOW, NOW, checksum, "x")
+
+
+class Keeper:
+    """Lends a session that never ends."""
+
+    async def run(self, fn: Callable[..., Awaitable[Any]], *args: Any, **kwargs: Any) -> Any:
+        """Call it with a session."""
+        return await fn("session", *args, **kwargs)
+
+
+@pytest.fixture
+async def area(tmp_path: Path) -> AsyncIterator[StagingArea]:
+    async with open_staging(tmp_path, facility="f", user="u") as opened:
+        yield opened
+
+
+async def staged_in(area: StagingArea) -> tuple[StagedFile, Sealed]:
+    staged = await area.begin(TARGET.dataset, TARGET.name, TARGET.shown)
+    staged.pwrite(0, CONTENT)
+    return staged, await staged.seal()
+
+
+def uploader(facility: Facility, patience_s: float = 5) -> Uploader:
+    return Uploader(
+        cast("IcatClient", facility),
+        cast("IdsClient", facility),
+        cast("SessionKeeper", Keeper()),
+        patience_s=patience_s,
+    )
+
+
+async def test_a_stored_file_is_compared_and_no_longer_pending(area: StagingArea) -> None:
+    facility = Facility()
+    staged, sealed = await staged_in(area)
+    row = await uploader(facility).upload(staged, sealed, TARGET)
+    assert facility.files == {row.id: CONTENT}
+    assert await area.pending() == []
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        ["answer lost"],
+        [FacilityUnreachable("refused"), "fine"],
+        [ServerError("500"), "fine"],
+        [ServerError("500"), "answer lost"],
+        [Busy("locked"), Busy("locked"), "fine"],
+    ],
+    ids=str,
+)
+async def test_whatever_happens_on_the_way_there_is_one_file_in_the_end(
+    area: StagingArea, script: list[IcatfsError | str]
+) -> None:
+    facility = Facility(list(script))
+    staged, sealed = await staged_in(area)
+    row = await uploader(facility).upload(staged, sealed, TARGET)
+    assert facility.files == {row.id: CONTENT}
+    assert staged.state is State.STORED
+
+
+async def test_damaged_bytes_are_removed_at_the_facility_and_reported(area: StagingArea) -> None:
+    facility = Facility(["damaged"])
+    staged, sealed = await staged_in(area)
+    with pytest.raises(Damaged, match="arrived damaged"):
+        await uploader(facility).upload(staged, sealed, TARGET)
+    assert facility.files == {}
+    assert staged.path.read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("error", [AccessDenied("not yours"), Exists("taken")])
+async def test_a_refusal_is_told_at_once_and_keeps_the_bytes_and_the_reason(
+    area: StagingArea, error: IcatfsError, caplog: pytest.LogCaptureFixture
+) -> None:
+    facility = Facility([error])
+    staged, sealed = await staged_in(area)
+    with pytest.raises(type(error)):
+        await uploader(facility).upload(staged, sealed, TARGET)
+    assert facility.puts == 1
+    pending = await area.pending()
+    assert [(one.state, one.reason) for one in pending] == [(State.SEALED, str(error))]
+    assert str(staged.path) in caplog.text
+
+
+async def test_a_name_with_other_content_is_not_taken_for_ours(area: StagingArea) -> None:
+    facility = Facility([FacilityUnreachable("refused")])
+    facility.files[DatafileId(1)] = b"theirs"
+    staged, sealed = await staged_in(area)
+    with pytest.raises(Exists, match="other content"):
+        await uploader(facility).upload(staged, sealed, TARGET)
+    assert facility.files == {DatafileId(1): b"theirs"}
+
+
+async def test_a_dataset_that_stays_locked_is_busy_after_the_patience(area: StagingArea) -> None:
+    facility = Facility([Busy("locked")] * 50)
+    staged, sealed = await staged_in(area)
+    with pytest.raises(Busy, match="try again later"):
+        await uploader(facility, patience_s=0.5).upload(staged, sealed, TARGET)
+
+
+async def test_an_outage_ends_the_upload_after_some_attempts(area: StagingArea) -> None:
+    facility = Facility([FacilityUnreachable("gone")] * 50)
+    staged, sealed = await staged_in(area)
+    with pytest.raises(FacilityUnreachable):
+        await uploader(facility).upload(staged, sealed, TARGET)
+    assert facility.puts == 3
+
+
+async def test_a_cancelled_upload_is_on_record_as_being_sent(area: StagingArea) -> None:
+    facility = Facility([Busy("locked")] * 50)
+    staged, sealed = await staged_in(area)
+    with trio.move_on_after(0.3) as scope:
+        await uploader(facility).upload(staged, sealed, TARGET)
+    assert scope.cancelled_caught
+    assert [one.state for one in await area.pending()] == [State.SENDING]
+    assert staged.path.read_bytes() == CONTENT
