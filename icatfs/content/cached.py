@@ -7,7 +7,9 @@ than that.
 **Proof.** A file that has arrived is compared with the catalogue's CRC-32 *before its last piece is
 shown*: the piece that would complete it is written, but withheld until ``settle``. So a program
 that reads a damaged file to its end gets an error and not a wrong file. The CRC runs along with
-what is written from byte 0 on; the rest, if any, is read once more, in a thread (`Proof`).
+what is written from byte 0 on; the rest, if any, is read once more, in a thread (`Proof`). What is
+wrong is dropped; if some of it had been read by then, ``reset`` counts a withdrawal, and whoever
+has such bytes can tell by that number.
 
 **No room.** The disk may be full, or what is open larger than the cache. First the oldest bytes of
 the largest open file are given back (a hole is punched into it); where even that does not help, the
@@ -34,6 +36,7 @@ from icatfs.content.index import Record
 from icatfs.content.proof import Proof, read
 
 if TYPE_CHECKING:
+    from collections import Counter
     from pathlib import Path
 
     from icatfs.values import ContentVersion
@@ -52,6 +55,8 @@ class House(Protocol):
     """What a cached file needs from the store."""
 
     folder: Path
+    withdrawals: Counter[ContentVersion]
+    """How often bytes that had been read were dropped as wrong; of the few that ever were."""
 
     def admit(self, count: int) -> bool:
         """Whether so many bytes more may go to the disk; they are then counted."""
@@ -97,6 +102,7 @@ class Cached:
         "_held",
         "_house",
         "_proved",
+        "_shown",
         "_withheld",
         "_written",
         "extents",
@@ -129,6 +135,13 @@ class Cached:
         self._withheld: tuple[int, int] | None = None
         self._proved = version.crc32 is None
         self.unproved = False
+        # mutable: whether anybody may have read some of this
+        self._shown = False
+
+    @property
+    def withdrawals(self) -> int:
+        """How often bytes that had been read were dropped as wrong."""
+        return self._house.withdrawals[self.version]
 
     @property
     def complete(self) -> bool:
@@ -148,6 +161,7 @@ class Cached:
         self.on_disk = record.held
         self.size = record.size
         self._proved = self._proved or self.complete
+        self._shown = True
         self._written.extend(self.extents)
 
     def detach(self) -> Record | None:
@@ -187,6 +201,7 @@ class Cached:
 
     def pread(self, offset: int, size: int) -> bytes:
         """Bytes that are not ``missing``. Fewer only where the local disk fails us."""
+        self._shown = True
         try:
             if not self._held:
                 return os.pread(self._fd, size, offset) if self._fd >= 0 else b""
@@ -240,6 +255,9 @@ class Cached:
 
     def reset(self) -> None:
         """Begin again with nothing, in a new data file."""
+        if self._shown:
+            self._shown = False
+            self._house.withdrawals[self.version] += 1
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1

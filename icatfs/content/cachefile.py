@@ -44,6 +44,11 @@ class CacheFile:
         return self._cached.unproved
 
     @property
+    def withdrawals(self) -> int:
+        """How often bytes that had been read, by whomever, were dropped as wrong."""
+        return self._cached.withdrawals
+
+    @property
     def shared(self) -> bool:
         """Whether somebody else has it open too."""
         return self._cached.pins > 1

@@ -15,9 +15,8 @@ removed at the next start. Nothing here is ever an error for a reader: a cache t
 written is a smaller cache.
 
 Invariants: ``_used`` is the sum of what is on the disk, ``FILE_COST`` for each data file included;
-``_entries`` has every version with a data file, the least recently used first; what is in ``_live``
-is open, all else is not; ``_records`` has what is closed and not recorded yet,
-``_saving`` what is being recorded just now.
+``_entries`` has every version with a data file, the least recently used first; ``_live`` has just
+what is open, ``_records`` what is closed and not recorded, ``_saving`` what is being recorded.
 """
 
 from __future__ import annotations
@@ -29,6 +28,7 @@ import secrets
 import shutil
 import sqlite3
 import time
+from collections import Counter
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -92,8 +92,8 @@ class ContentStore:
         # mutable: see the invariants above
         self._entries: dict[ContentVersion, _Entry] = {}
         self._live: dict[ContentVersion, Cached] = {}
-        self._used = 0
-        self._evicted = 0
+        self._used = self._evicted = 0
+        self.withdrawals: Counter[ContentVersion] = Counter()
         # mutable: for the recorder
         self._records: dict[ContentVersion, Record] = {}
         self._saving: dict[ContentVersion, Record] = {}

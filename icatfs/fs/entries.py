@@ -29,6 +29,8 @@ class Content:
     """What the kernel may have in its page cache of one inode, and a size learnt by reading."""
 
     version: ContentVersion
+    withdrawals: int
+    """Those of the cached file then: when it has more now, pages may be wrong."""
     size: int | None = None
 
 

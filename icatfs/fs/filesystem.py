@@ -271,25 +271,29 @@ class FileSystem(Generic[F]):
 
     def _open_cached(self, inode: Inode, process: int) -> Opened:
         version = inode.node.version
-        keep = self._keep_cache(inode)
         file = self._store.open(version)
-        content = self._entries.contents.setdefault(inode.number, Content(version))
+        keep = self._keep_cache(inode, file)
+        new = Content(version, file.withdrawals)
+        content = self._entries.contents.setdefault(inode.number, new)
         if content.version != version:
             content.version, content.size = version, None
+        content.withdrawals = file.withdrawals
         if version.size is None:
             content.size = file.size
-        fh = self._handles.open_file(ReadHandle(inode, process, inode.node, file))
+        fh = self._handles.open_file(ReadHandle(inode, process, inode.node, file, file.withdrawals))
         # The kernel asks for nothing beyond the size it knows, unless it is told not to cache.
         return Opened(fh, keep_cache=keep, direct_io=version.size is None)
 
-    def _keep_cache(self, inode: Inode) -> bool:
+    def _keep_cache(self, inode: Inode, file: F) -> bool:
         """Whether the pages that the kernel may have of this inode are those of the new open.
 
         To be told that they are not, the kernel would wait for pages that are being read: so where
         somebody waits for such pages, a thread tells it, and this open need not wait.
         """
         content = self._entries.contents.get(inode.number)
-        if content is None or content.version == inode.node.version:
+        if content is None:
+            return True
+        if content.version == file.version and content.withdrawals == file.withdrawals:
             return True
         if not any(
             isinstance(handle, ReadHandle) and handle.inode is inode and handle.waiting
@@ -318,9 +322,14 @@ class FileSystem(Generic[F]):
         return data
 
     def _distrust(self, handle: ReadHandle[F]) -> None:
-        """The data contradict the catalogue as we know it: look again when next asked."""
+        """The data contradict the catalogue as we know it: look again when next asked.
+
+        Pages of bytes that proved wrong must not be read by anybody else.
+        """
         if handle.node.parent is not None:
             self._catalogue.invalidate(handle.node.parent)
+        if handle.file.withdrawals != handle.withdrawals:
+            self._notifier.invalidate_inode(handle.inode.number)
 
     def _learn_size(self, handle: ReadHandle[F]) -> None:
         content = self._entries.contents.get(handle.inode.number)

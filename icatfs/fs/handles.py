@@ -39,6 +39,8 @@ class ReadHandle(Generic[F]):
     """Who opened it, 0 where that cannot be known: whose signals end a wait."""
     node: Node
     file: F
+    withdrawals: int = 0
+    """Those of the file when it was opened: the bytes that this handle may have given."""
     failure: Failure | None = None
     waiting: int = 0
     """How many reads wait for bytes."""

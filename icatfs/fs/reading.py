@@ -48,16 +48,19 @@ class Reader(Generic[F]):
         """The bytes of [offset, offset + size) as far as the file goes.
 
         Raises what kept them from coming: `NotOnline`, `RecallFailed`, `RecallTimeout`,
-        `Interrupted`, `Damaged`, `Busy`, `AccessDenied`, facility errors. When cancelled, what was
-        brought so far stays in the cache.
+        `Interrupted`, `Damaged`, `Busy`, `AccessDenied`, facility errors. `Damaged` also where
+        what the handle gave before proved wrong: right bytes do not mend what has wrong ones
+        already. When cancelled, what was brought so far stays in the cache.
         """
         file = handle.file
         stop = _clip(file, offset + size)
         if stop <= offset:
             return b""
+        _trust(handle)
         if file.missing(offset, stop) is not None:
             await self._bring_once(handle, offset, stop)
             stop = _clip(file, stop)
+        _trust(handle)
         data = file.pread(offset, max(stop - offset, 0))
         if len(data) != max(stop - offset, 0):
             raise Damaged(f"the cache gave {len(data)} of {stop - offset} bytes at offset {offset}")
@@ -128,6 +131,15 @@ def _address(handle: ReadHandle[F]) -> tuple[DatasetId, DatafileId]:
     dataset = handle.node.dataset_id
     assert dataset is not None, "a datafile is in a dataset"
     return dataset, DatafileId(handle.node.key.id)
+
+
+def _trust(handle: ReadHandle[F]) -> None:
+    """Raises `Damaged` when what the handle gave, or what the kernel has of it, proved wrong."""
+    if handle.file.withdrawals != handle.withdrawals:
+        raise Damaged(
+            f"bytes that were read of datafile {handle.node.key.id} proved not to be those of the"
+            " catalogue and were dropped: open the file again"
+        )
 
 
 def _clip(file: CacheFile, stop: int) -> int:

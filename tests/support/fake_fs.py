@@ -237,6 +237,7 @@ class FakeFile:
         self.claims = len(content)
         self.present = False
         self.pins = 0
+        self.withdrawals = 0
 
     @property
     def size(self) -> int | None:

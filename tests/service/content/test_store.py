@@ -163,6 +163,26 @@ async def test_the_last_piece_is_withheld_until_the_content_is_proved(
         assert file.pread(0, 100_000) == data
 
 
+async def test_wrong_bytes_are_withdrawn_only_where_somebody_may_have_read_them(
+    tmp_path: Path, version_of: Versions, content_of: Contents
+) -> None:
+    data = content_of(100_000)
+    async with open_store(tmp_path / "cache", max_bytes=PLENTY) as store:
+        file = store.open(version_of(data))
+        file.pwrite(0, data[:90_000])
+        file.reset()
+        assert file.withdrawals == 0
+        file.pwrite(0, data[:90_000])
+        file.pread(0, 10)
+        file.reset()
+        assert file.withdrawals == 1
+        file.pwrite(0, data[:90_000])
+        file.close()
+        file = store.open(version_of(data))
+        file.reset()  # what was kept may have been read when it was open before
+        assert file.withdrawals == 2
+
+
 async def test_pieces_in_any_order_are_proved_by_one_pass(
     tmp_path: Path, version_of: Versions, content_of: Contents
 ) -> None:

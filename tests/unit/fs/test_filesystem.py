@@ -19,6 +19,7 @@ from icatfs.errors import (
     AccessDenied,
     BadName,
     ContentChanged,
+    Damaged,
     Interrupted,
     IsADirectory,
     NotADirectory,
@@ -204,6 +205,24 @@ async def test_pages_are_kept_as_long_as_the_content_is_the_same(services: FakeS
     assert (await services.filesystem.getattr(number, ME)).size == 7
     assert not (await services.filesystem.open(number, os.O_RDONLY, ME)).keep_cache
     assert (await services.filesystem.open(number, os.O_RDONLY, ME)).keep_cache
+
+
+async def test_pages_of_bytes_that_proved_wrong_are_not_kept(tmp_path: Path) -> None:
+    notifier = FakeNotifier()
+    services = fake_services(FILES, tmp_path, notifier=notifier)
+    fs = services.filesystem
+    number = (await walk(services, f"{DATASET}/a.txt")).ino
+    opened = await fs.open(number, os.O_RDONLY, ME)
+    await fs.read(opened.fh, 0, 1)
+    for file in services.store.files.values():
+        file.withdrawals += 1
+    with pytest.raises(Damaged):
+        await fs.read(opened.fh, 1, 1)
+    assert notifier.inodes == [number]
+    again = await fs.open(number, os.O_RDONLY, ME)
+    assert not again.keep_cache
+    assert await fs.read(again.fh, 0, 10) == b"aaa"
+    assert (await fs.open(number, os.O_RDONLY, ME)).keep_cache
 
 
 async def test_an_open_does_not_wait_for_pages_that_another_read_waits_for(

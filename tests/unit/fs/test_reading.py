@@ -86,6 +86,16 @@ async def test_a_short_cache_is_damage_and_not_zeroes(tmp_path: Path) -> None:
         await bench.read()
 
 
+async def test_a_handle_whose_bytes_proved_wrong_gives_no_others(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, "plain")
+    await bench.read(0, 10)
+    bench.handle.file.withdrawals += 1
+    bench.handle.file.present = False
+    with pytest.raises(Damaged):
+        await bench.read(10, 10)
+    assert bench.attempts["plain"] == 1
+
+
 async def test_busy_data_are_asked_for_again(
     tmp_path: Path, autojump_clock: trio.testing.MockClock
 ) -> None:
