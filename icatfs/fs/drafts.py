@@ -17,7 +17,7 @@ from weakref import WeakValueDictionary
 import trio
 
 from icatfs.catalogue.node import Node, NodeKey
-from icatfs.errors import NotPermitted
+from icatfs.errors import Busy, NotPermitted
 from icatfs.values import DatasetId, Kind
 
 if TYPE_CHECKING:
@@ -87,6 +87,8 @@ class Draft:
         self.published = False
         self.failed = False
         self.removed = False
+        self.sending = False
+        """Whether its bytes are being sent: they must not change now."""
 
     @property
     def node(self) -> Node:
@@ -170,6 +172,8 @@ class Draft:
         self.dirty = True
 
     def _check_open(self) -> None:
+        if self.sending:
+            raise Busy(f"{self._node.name} is being sent to the facility; write to it before")
         if self.published:
             raise NotPermitted(
                 f"{self._node.name} is stored at the facility already and what is stored is not "

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import trio
 
     from icatfs.fs.drafts import Draft, Overlay
-    from icatfs.icat.records import Format, Named
+    from icatfs.icat.records import DatafileRow, Format, Named
 
 log = logging.getLogger(__name__)
 
@@ -78,6 +78,18 @@ class Publishing:
         assert folder is not None
         dataset = await services.catalogue.node(NodeKey(Kind.DATASET, dataset_of(draft.node)))
         data_format = await self._types.format_for(dataset, draft.name)
+        draft.sending = True
+        try:
+            row = await self._send(draft, dataset, data_format)
+        finally:
+            draft.sending = False
+        self._overlay.drop_draft(folder, draft)
+        node = services.catalogue.adopt(dataset, row)
+        self._own_files.add(row.id)
+        services.store.adopt(node.version, draft.staged.path)
+        draft.become(node)
+
+    async def _send(self, draft: Draft, dataset: Node, data_format: Format) -> DatafileRow:
         sealed = await draft.staged.seal()
         target = Target(
             dataset=dataset_of(draft.node),
@@ -86,12 +98,7 @@ class Publishing:
             shown=f"{dataset.name}/{draft.name}",
             mtime_ns=draft.mtime_ns,
         )
-        row = await services.uploader.upload(draft.staged, sealed, target)
-        self._overlay.drop_draft(folder, draft)
-        node = services.catalogue.adopt(dataset, row)
-        self._own_files.add(row.id)
-        services.store.adopt(node.version, draft.staged.path)
-        draft.become(node)
+        return await self._services.uploader.upload(draft.staged, sealed, target)
 
     def publish_later(self, draft: Draft) -> None:
         """Bring a draft that nobody has open to the facility in the background."""

@@ -208,6 +208,7 @@ class Writing:
             return
         self._check_changeable(node)
         services = self._services
+        services.catalogue.invalidate(node.key)  # deleting a dataset deletes all that is in it now
         if len(await services.catalogue.listing(node)):
             raise NotEmpty(f"{node.name} is not empty")
         if node.key.kind is not Kind.DATASET:
