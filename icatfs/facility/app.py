@@ -73,6 +73,8 @@ class FacilityConfig:
     costs: CostModel = CostModel.NONE
     data: Path | None = None
     port: int = 0
+    certificate: Path | None = None
+    """PEM with certificate and key: HTTPS is served."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +105,7 @@ class Facility:
         """``folder`` takes the stored bytes and, if ``config.data`` says so, the catalogue."""
         # constant
         hostile = config.holdings is Holdings.HOSTILE
+        self._certificate = config.certificate
         path = folder / _CATALOGUE if config.data else None
         self.clock = Clock()
         self.counters = Counters()
@@ -154,7 +157,8 @@ class Facility:
 
     def ready(self, port: int) -> Ready:
         """What the ready line tells when it is served on that port."""
-        return Ready(f"http://127.0.0.1:{port}", self.filled.facility, self.filled.passwords)
+        scheme = "https" if self._certificate else "http"
+        return Ready(f"{scheme}://127.0.0.1:{port}", self.filled.facility, self.filled.passwords)
 
     def close(self) -> None:
         """Close the database."""
@@ -226,7 +230,7 @@ def run(
         ) from error
     with listener, open_facility(config) as facility:
         ready = facility.ready(listener.getsockname()[1])
-        service = Service(facility.app, listener)
+        service = Service(facility.app, listener, ssl_certfile=config.certificate)
         service.run(lambda: on_ready(ready), until_eof=until_eof)
 
 
@@ -234,7 +238,7 @@ def run(
 def facility_in_thread(config: FacilityConfig) -> Iterator[ServedFacility]:
     """A facility that a thread of this process serves, for who wants to look at its parts."""
     with listen(config.port) as listener, open_facility(config) as facility:
-        service = Service(facility.app, listener)
+        service = Service(facility.app, listener, ssl_certfile=config.certificate)
         is_ready = threading.Event()
         thread = threading.Thread(target=service.run, args=(is_ready.set,), daemon=True)
         thread.start()

@@ -62,6 +62,12 @@ import click
     help="TCP port on 127.0.0.1; 0 takes a free one.",
 )
 @click.option(
+    "--certificate",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Serve HTTPS: a PEM file with a certificate for 127.0.0.1 and its key.",
+)
+@click.option(
     "--until-eof",
     is_flag=True,
     help="End, too, when standard input ends: for a parent process that may be killed.",
@@ -76,6 +82,7 @@ def command(
     costs: str,
     data: Path | None,
     port: int,
+    certificate: Path | None,
     until_eof: bool,
 ) -> None:
     """Run an ICAT, an IDS and a tape in one process, over real HTTP, until SIGTERM.
@@ -102,6 +109,7 @@ def command(
             costs=CostModel(costs),
             data=data,
             port=port,
+            certificate=certificate,
         )
         run(config, lambda ready: click.echo(ready.line()), until_eof=until_eof)
     except FacilityError as error:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import ssl
-import subprocess
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ import pytest
 import trio
 
 from icatfs.errors import CertificateRejected, FacilityTimeout, FacilityUnreachable
+from icatfs.facility.certificates import self_signed
 from icatfs.transport import Lane, Transport, open_transport
 
 if TYPE_CHECKING:
@@ -229,18 +229,7 @@ async def test_an_upload_arrives() -> None:
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A self-signed certificate for localhost, with its key in the same file."""
-    folder = tmp_path_factory.mktemp("tls")
-    key, cert = folder / "key.pem", folder / "cert.pem"
-    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
-    command += ["-nodes", "-days", "2", "-subj", "/CN=localhost"]
-    command += ["-addext", "subjectAltName=DNS:localhost", "-keyout", str(key), "-out", str(cert)]
-    try:
-        subprocess.run(command, check=True, capture_output=True)
-    except FileNotFoundError:
-        pytest.skip("needs the openssl command to make a certificate")
-    both = folder / "both.pem"
-    both.write_bytes(cert.read_bytes() + key.read_bytes())
-    return both
+    return self_signed(tmp_path_factory.mktemp("tls"))
 
 
 @pytest.fixture

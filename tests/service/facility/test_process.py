@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import ssl
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from icatfs.facility.certificates import self_signed
 from icatfs.facility.testing import FacilityHandle, running_facility
 
 if TYPE_CHECKING:
@@ -226,3 +228,13 @@ def test_real_costs_make_a_named_file_dearer_than_nothing() -> None:
         begin = time.monotonic()
         facility.search(query)
         assert time.monotonic() - begin < 0.3
+
+
+def test_it_serves_https_with_a_certificate(tmp_path: Path) -> None:
+    certificate = self_signed(tmp_path)
+    trusting = ssl.create_default_context(cafile=certificate)
+    with running_facility("--certificate", str(certificate)) as facility:
+        assert facility.url.startswith("https://")
+        assert facility.counters()["requests"] == {}
+        with urllib.request.urlopen(f"{facility.icat}/version", context=trusting) as answer:
+            assert json.load(answer) == {"version": "6.2.1"}
