@@ -91,15 +91,22 @@ class Node:
 
     @property
     def version(self) -> ContentVersion:
-        """Which bytes a DATAFILE has; TypeError for a folder.
-
-        Its time is cut to what 64 bits hold, as the index of a cache may have no more.
-        """
+        """Which bytes a DATAFILE has; TypeError for a folder."""
         row = self.entity
         if not isinstance(row, DatafileRow):
             raise TypeError(f"{self.key} has no content")
-        mtime_ns = max(_EARLIEST_NS, min(_LATEST_NS, self.mtime_ns))
-        return ContentVersion(DatafileId(row.id), row.size, mtime_ns, row.checksum)
+        return content_version(row, self.mtime_ns)
+
+
+def content_version(row: DatafileRow, mtime_ns: int | None = None) -> ContentVersion:
+    """Which bytes a datafile has; ``mtime_ns`` spares computing it.
+
+    Its time is cut to what 64 bits hold, as the index of a cache may have no more.
+    """
+    if mtime_ns is None:
+        mtime_ns = nanoseconds(datafile_mtime(row))
+    mtime_ns = max(_EARLIEST_NS, min(_LATEST_NS, mtime_ns))
+    return ContentVersion(DatafileId(row.id), row.size, mtime_ns, row.checksum)
 
 
 def nanoseconds(moment: datetime) -> int:

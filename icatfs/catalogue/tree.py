@@ -49,7 +49,7 @@ from icatfs.icat.records import DatasetRow
 from icatfs.values import DatasetId, InvestigationId, Kind
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from icatfs.catalogue.shelf import Shelf
     from icatfs.icat.client import IcatClient
@@ -142,6 +142,15 @@ class Catalogue:
         if node is None or node.key != key:
             raise NotFound(f"This {key.kind.value} is no longer in the catalogue.")
         return node
+
+    def datafiles(self, dataset: DatasetId) -> Sequence[DatafileRow] | None:
+        """All datafiles in ascending order of id, as last listed; None if they were not.
+
+        Asks nobody, and may be out of date.
+        """
+        shelf = self._library.shelves.get(NodeKey(Kind.DATASET, dataset))
+        snapshot = None if shelf is None else shelf.last()
+        return None if snapshot is None else snapshot.rows
 
     # -- facts that listings leave out ------------------------------------------------------------
 

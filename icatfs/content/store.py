@@ -115,11 +115,15 @@ class ContentStore:
             cached = self._live[version] = self._revived(version)
         return CacheFile(cached)
 
+    def holds(self, version: ContentVersion) -> bool:
+        """Whether all bytes of a version are here; opens no file."""
+        cached, entry = self._live.get(version), self._entries.get(version)
+        return (cached.extents.total if cached else entry.held if entry else 0) == version.size
+
     def adopt(self, version: ContentVersion, source: Path) -> None:
         """Make a file with the bytes of this version the cached content; it may be moved away.
 
-        The caller has compared size and CRC-32, and writes to the file no more. Does nothing where
-        that is not cheap, or not possible.
+        The caller has compared them, and writes no more. Nothing happens where it is not cheap.
         """
         if version in self._live or version in self._entries:
             return
@@ -139,9 +143,8 @@ class ContentStore:
 
     def drop(self, version: ContentVersion) -> None:
         """Forget all bytes of a version, for those too who have it open."""
-        cached = self._live.get(version)
-        if cached is not None:
-            cached.reset()
+        if version in self._live:
+            self._live[version].reset()
         else:
             self._remove(version)
 
@@ -169,9 +172,8 @@ class ContentStore:
         self._until_look -= count
         if self._until_look <= 0:
             self._look_at_disk()
-        excess = self._used + count - self._limit
-        if excess > 0:
-            self._make_room(excess)
+        if self._used + count > self._limit:
+            self._make_room(self._used + count - self._limit)
         if self._used + count > self._limit:
             return False
         self._used += count
@@ -249,7 +251,7 @@ class ContentStore:
         record = self._records.get(version) or self._saving.get(version)
         if record is None or record.name != entry.name:
             record = self._index.find(entry.name)
-        if record is None or record.version != version or record.held != entry.held:
+        if record is None or (record.version, record.held) != (version, entry.held):
             self._remove(version)
             return cached
         try:
@@ -293,8 +295,8 @@ class ContentStore:
         if time.monotonic() < self._refused_until:
             return
         disk = os.statvfs(self.folder)
-        free = disk.f_bavail * disk.f_frsize - self._min_free_bytes
-        self._limit = max(0, min(self._max_bytes, self._used + free))
+        most = self._used + disk.f_bavail * disk.f_frsize - self._min_free_bytes
+        self._limit = max(0, min(self._max_bytes, most))
 
     def _make_room(self, count: int) -> int:
         """Free so many bytes, if possible; returns how many were freed."""
@@ -326,9 +328,8 @@ class ContentStore:
 
     async def save(self) -> None:
         """Record what has changed; a failure costs nothing but what would be lost in a crash."""
-        closed, self._records = self._records, {}
-        dirty, self._dirty = self._dirty, set()
-        gone, self._gone = self._gone, []
+        closed, dirty, gone = self._records, self._dirty, self._gone
+        self._records, self._dirty, self._gone = {}, set(), []
         open_now = {cached.version: cached.record() for cached in dirty}
         self._saving = closed | {one: record for one, record in open_now.items() if record}
         try:
@@ -393,8 +394,7 @@ async def open_store(
             store.close()
 
 
-def _loaded(folder: Path, max_bytes: int, min_free_bytes: int) -> ContentStore:
-    index = Index(folder)
-    store = ContentStore(folder, index, max_bytes=max_bytes, min_free_bytes=min_free_bytes)
+def _loaded(folder: Path, most: int, min_free: int) -> ContentStore:
+    store = ContentStore(folder, Index(folder), max_bytes=most, min_free_bytes=min_free)
     store.load()
     return store

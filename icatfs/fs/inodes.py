@@ -5,9 +5,12 @@ often than it has taken back: that is the lookup count. Counts change here and n
 after each answer that makes the kernel count (lookup, create, mkdir, each listed entry it
 accepted), and `forget`.
 
-A number is a 63-bit hash of the node key, so that rsync, tar and backup programs find the same
-numbers after the next mount with nothing to remember. Should two keys share a hash, the later one
-gets the next free number. Not the entity's id: ids are per type.
+A number follows from the node key, so that rsync, tar and backup programs find the same numbers
+after the next mount with nothing to remember. Where the key is an entity's id it is that id, with
+bits above it that tell the kind, as ids are per type; else it is a hash. Should two keys share one,
+the later one gets the next free number. Numbers in the order of ids are more than a nicety:
+``cp -r`` and others open the files of a folder in the order of their inode numbers, and a dataset
+is brought fastest in the order of ids (`icatfs.content.foresight`).
 
 Invariants: the root is always there; every other inode has a lookup count above zero; ``_moved``
 holds exactly the keys of inodes whose number is not the hash of their key; ``_displaced`` is the
@@ -34,6 +37,10 @@ ROOT = 1
 """The number that the kernel gives to the root of every FUSE mount."""
 
 _MASK = (1 << 63) - 1
+_OF_IDS = 1 << 62
+_ID_BITS = 58
+_ENTITIES = {Kind.FACILITY: 1, Kind.VISIT: 2, Kind.DATASET: 3, Kind.DATAFILE: 4}
+"""Kinds whose key is an id, and what stands for them above it; these never change."""
 _MOST_LEVELS = 256
 _KINDS = {kind: kind.value.encode() for kind in Kind}
 
@@ -53,8 +60,11 @@ class Inode:
 
 def number_of(key: NodeKey) -> int:
     """The number that a key would like to have: above the root's, below 2^63."""
+    kind = _ENTITIES.get(key.kind)
+    if kind is not None and 0 <= key.id < 1 << _ID_BITS and not key.name:
+        return _OF_IDS | kind << _ID_BITS | key.id
     text = b"%b %d %b" % (_KINDS[key.kind], key.id, key.name.encode("utf-8", "surrogatepass"))
-    number = int.from_bytes(blake2b(text, digest_size=8).digest(), "little") & _MASK
+    number = int.from_bytes(blake2b(text, digest_size=8).digest(), "little") % _OF_IDS
     return number if number > ROOT else number + ROOT + 1
 
 

@@ -50,8 +50,11 @@ def on_disk(folder: Path) -> int:
 
 def holds(store: ContentStore, version: ContentVersion) -> bool:
     """Whether the cache has all of it."""
+    told = store.holds(version)
     file = store.open(version)
     complete = file.complete
+    assert told is complete or not told  # what is on the disk no more is found when it is opened
+    assert store.holds(version) is complete
     file.close()
     return complete
 

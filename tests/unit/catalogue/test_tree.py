@@ -9,7 +9,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from icatfs.catalogue import shelf as shelf_module
-from icatfs.catalogue.node import NodeKey
+from icatfs.catalogue.node import NodeKey, content_version
 from icatfs.errors import FacilityUnreachable, NotFound
 from icatfs.values import Kind
 
@@ -65,6 +65,23 @@ async def test_listing_everything_costs_one_query_for_each_folder(world: Any) ->
             "datasets": 3,
             "datafiles": 1,
         }
+
+
+async def test_the_datafiles_of_a_listed_dataset_are_told_without_asking(world: Any) -> None:
+    for i in (9, 5, 7):
+        world.icat.datafile_in(1, i, f"sub{i}/f")
+    async with world.catalogue() as catalogue:
+        node = await dataset(catalogue, world)
+        assert catalogue.datafiles(node.key.id) is None
+        assert catalogue.datafiles(99) is None
+        await names(catalogue, node)
+        world.icat.queries.clear()
+        assert [row.id for row in catalogue.datafiles(node.key.id)] == [5, 7, 9]
+        assert (
+            content_version(catalogue.datafiles(node.key.id)[1])
+            == (await catalogue.node(NodeKey(Kind.DATAFILE, 7))).version
+        )
+        assert not world.icat.queries
 
 
 async def test_the_visits_of_one_name_are_listed_without_the_facility(world: Any) -> None:

@@ -26,7 +26,14 @@ def test_numbers_fit_in_63_bits_and_are_not_the_roots(kind: Kind, id_: int, name
 
 
 def test_numbers_are_the_same_in_every_mount() -> None:
-    assert number_of(NodeKey(Kind.DATAFILE, 812)) == 5111403116511028223
+    assert number_of(NodeKey(Kind.DATAFILE, 812)) == (0b1_0100 << 58) + 812
+    assert number_of(NodeKey(Kind.FOLDER, 812, "a")) == 4021935366076203839
+
+
+@given(st.integers(0, 2**58 - 1), st.integers(0, 2**58 - 1))
+def test_datafiles_are_numbered_in_the_order_of_their_ids(one: int, other: int) -> None:
+    numbers = [number_of(NodeKey(Kind.DATAFILE, id_)) for id_ in (one, other)]
+    assert (numbers[0] < numbers[1]) == (one < other)
 
 
 def test_numbers_differ_by_kind_id_and_name() -> None:
