@@ -37,7 +37,20 @@ async def stumble(_: Mapping[str, Any]) -> object:
     raise ZeroDivisionError
 
 
-COMMANDS = {"echo": echo, "refuse": refuse, "stumble": stumble}
+async def count(request: Mapping[str, Any], tell: control.Tell) -> object:
+    for number in range(request["to"]):
+        await tell(number)
+    if request.get("then") == "refuse":
+        raise NotFound("there is no such thing")
+    return "done"
+
+
+COMMANDS: dict[str, control.Command | control.Talk] = {
+    "count": control.Talk(count),
+    "echo": echo,
+    "refuse": refuse,
+    "stumble": stumble,
+}
 
 
 async def ask(path: Path, command: str, **arguments: Any) -> Any:
@@ -78,7 +91,61 @@ async def test_a_line_that_is_no_command_is_told_which_there_are(line: bytes) ->
             await stream.send_all(line)
             answer = json.loads(b"".join([part async for part in stream]))
     assert answer["ok"] is False
-    assert "echo, refuse, stumble" in answer["error"]
+    assert "count, echo, refuse, stumble" in answer["error"]
+
+
+async def test_a_long_answer_comes_in_parts() -> None:
+    async with control.open_control(Path("/mnt/x"), COMMANDS) as path:
+        parts = await trio.to_thread.run_sync(
+            lambda: list(control.listen(path, "count", to=3)),
+        )
+        assert parts == [0, 1, 2]
+        assert await ask(path, "count", to=3) == "done"
+
+
+async def test_an_error_may_come_after_some_parts() -> None:
+    async with control.open_control(Path("/mnt/x"), COMMANDS) as path:
+        got: list[int] = []
+        with pytest.raises(MountError, match="no such thing"):
+            await trio.to_thread.run_sync(
+                lambda: got.extend(control.listen(path, "count", to=2, then="refuse"))
+            )
+        assert await ask(path, "echo", word=1) == 1
+
+
+@pytest.mark.parametrize("talkative", [True, False])
+async def test_a_command_ends_when_nobody_listens_any_more(talkative: bool) -> None:
+    ended = trio.Event()
+
+    async def forever(_: Mapping[str, Any], tell: control.Tell) -> object:
+        try:
+            await tell("first")
+            while True:
+                if talkative:
+                    await tell("x" * 10_000)
+                else:
+                    await trio.sleep_forever()
+        finally:
+            ended.set()
+
+    async with control.open_control(Path("/mnt/x"), {"forever": control.Talk(forever)}) as path:
+
+        def look() -> None:
+            parts = control.listen(path, "forever")
+            assert next(parts) == "first"
+            parts.close()
+
+        await trio.to_thread.run_sync(look)
+        with trio.fail_after(10):
+            await ended.wait()
+
+
+def test_the_socket_of_a_mount_is_found_where_there_is_one() -> None:
+    made = control.socket_path(Path("/mnt/x"))
+    assert control.find_socket(Path("/mnt/x")) is None
+    made.touch()
+    assert control.find_socket(Path("/mnt/x")) == made
+    assert control.find_socket(Path("/mnt/y")) is None
 
 
 async def test_nobody_listens_at_the_socket_of_a_dead_mount(runtime: Path) -> None:
