@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from icatfs import control
+from icatfs.cli import words
 from icatfs.cli.settings import absolute_mountpoint
 from icatfs.errors import MountError
 
@@ -56,22 +57,14 @@ def _text(status: Mapping[str, Any]) -> str:
     lines = [
         f"{status['mountpoint']}  {status['url']} as {status['user']}, mode {status['mode']}",
         (
-            f"  cache     {_size(content['used_bytes'])} of {_size(content['max_bytes'])} "
-            f"in {content['files']} files"
+            f"  cache     {words.size(content['used_bytes'])} of "
+            f"{words.size(content['max_bytes'])} in {content['files']} files"
         ),
         (
-            f"  requests  {requests['requests']}, {_size(requests['bytes_in'])} in, "
-            f"{_size(requests['bytes_out'])} out"
+            f"  requests  {requests['requests']}, {words.size(requests['bytes_in'])} in, "
+            f"{words.size(requests['bytes_out'])} out"
         ),
         f"  waiting   {len(status['recall']['units'])} units being restored",
         f"  unsent    {len(status['pending'])} files",
     ]
     return "\n".join(lines)
-
-
-def _size(count: float) -> str:
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if count < 1024:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1024
-    return f"{count:.1f} TiB"

@@ -13,6 +13,7 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from icatfs.errors import (
     MountError,
@@ -23,30 +24,44 @@ from icatfs.errors import (
     NoFuse,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 _DEVICE = Path("/dev/fuse")
 _OCTAL = re.compile(r"\\([0-7]{3})")
 
 
 @dataclass(frozen=True, slots=True)
 class Mounted:
-    """One line of mountinfo: ``device`` is ``major:minor``."""
+    """One line of mountinfo: ``device`` is ``major:minor``.
+
+    ``root`` is the path inside the file system that is seen at ``point``, ``/`` unless this is a
+    bind mount of a part of it.
+    """
 
     device: str
+    root: str
     point: Path
     kind: str
     source: str
 
 
+def mounts(mountinfo: Path = Path("/proc/self/mountinfo")) -> Iterator[Mounted]:
+    """All that is mounted; of several at one point the topmost comes last."""
+    with open(mountinfo, encoding="utf-8", errors="surrogateescape") as lines:
+        for line in lines:
+            before, _, after = line.partition(" - ")
+            _, _, device, root, point = before.split()[:5]
+            kind, source = after.split()[:2]
+            yield Mounted(device, _unescape(root), Path(_unescape(point)), kind, _unescape(source))
+
+
 def mounted_at(point: Path) -> Mounted | None:
     """What is mounted at this absolute path, the topmost if several; None for nothing."""
     found = None
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as lines:
-        for line in lines:
-            before, _, after = line.partition(" - ")
-            fields = before.split()
-            if _unescape(fields[4]) == os.fspath(point):
-                kind, source = after.split()[:2]
-                found = Mounted(fields[2], point, kind, _unescape(source))
+    for mounted in mounts():
+        if os.fspath(mounted.point) == os.fspath(point):
+            found = mounted
     return found
 
 
