@@ -28,6 +28,7 @@
      |   +- CertificateRejected  the server's TLS certificate is not trusted
      +- FacilityTimeout          the server does not answer in time
      +- NoSpace                  local or remote disk full
+     +- StagingFailed            the local disk fails under bytes that wait to be sent
      +- ShuttingDown             the mount is being taken down
      +- Damaged                  bytes that contradict the catalogue
      +- ProtocolError            an answer that makes no sense
@@ -153,6 +154,10 @@ class FacilityTimeout(IcatfsError):
 
 class NoSpace(IcatfsError):
     """The local disk or the server's storage is full."""
+
+
+class StagingFailed(IcatfsError):
+    """The local disk failed under the bytes that wait to be sent, or under their journal."""
 
 
 class ShuttingDown(IcatfsError):

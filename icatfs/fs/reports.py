@@ -34,6 +34,7 @@ from icatfs.errors import (
     RecallFailed,
     RecallTimeout,
     ShuttingDown,
+    StagingFailed,
     StaleHandle,
 )
 
@@ -57,6 +58,7 @@ _REMEDIES: dict[type[IcatfsError], str] = {
     ProtocolError: "try again later; if it stays, tell the facility",
     RecallFailed: "tell the facility, naming the dataset",
     RecallTimeout: "read it again later: the restore goes on",
+    StagingFailed: "look after the disk of the staging folder",
 }
 
 

@@ -46,6 +46,7 @@ from icatfs.errors import (
     RecallTimeout,
     SessionLost,
     ShuttingDown,
+    StagingFailed,
     StaleHandle,
     Unsent,
 )
@@ -81,6 +82,7 @@ ERRNOS: dict[type[IcatfsError], int] = {
     RecallTimeout: errno.ETIMEDOUT,
     SessionLost: errno.EIO,
     ShuttingDown: errno.ENOTCONN,
+    StagingFailed: errno.EIO,
     StaleHandle: errno.EBADF,
     Unsent: errno.EIO,
 }

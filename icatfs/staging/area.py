@@ -12,6 +12,7 @@ import fcntl
 import hashlib
 import logging
 import os
+import sqlite3
 import time
 import zlib
 from contextlib import asynccontextmanager, suppress
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import trio
 
-from icatfs.errors import ConfigError, NoSpace
+from icatfs.errors import ConfigError, IcatfsError, NoSpace, StagingFailed
 from icatfs.staging.journal import Entry, Journal, State
 
 if TYPE_CHECKING:
@@ -76,6 +77,8 @@ class StagedFile:
 
     def pwrite(self, offset: int, data: bytes) -> int:
         """Write all of ``data``; `NoSpace` when the staging disk is full."""
+        if not data:
+            return 0
         view = memoryview(data)
         written = 0
         while written < len(view):
@@ -84,7 +87,7 @@ class StagedFile:
             except OSError as error:
                 self.size = os.fstat(self._descriptor).st_size
                 self._crc32_stop = -1
-                raise self._full(error) from error
+                raise explained(error, self._area.folder) from error
         if offset == self._crc32_stop:
             self._crc32 = zlib.crc32(data, self._crc32)
             self._crc32_stop += written
@@ -96,14 +99,17 @@ class StagedFile:
 
     def pread(self, offset: int, size: int) -> bytes:
         """The bytes there are in ``[offset, offset + size)``."""
-        return os.pread(self._descriptor, size, offset)
+        try:
+            return os.pread(self._descriptor, size, offset)
+        except OSError as error:
+            raise explained(error, self._area.folder) from error
 
     def truncate(self, size: int) -> None:
         """Cut or extend with zeroes; `NoSpace` when the staging disk is full."""
         try:
             os.ftruncate(self._descriptor, size)
         except OSError as error:
-            raise self._full(error) from error
+            raise explained(error, self._area.folder) from error
         if size < self._crc32_stop:
             self._crc32, self._crc32_stop = 0, 0 if size == 0 else -1
         self.size = size
@@ -111,18 +117,18 @@ class StagedFile:
 
     async def sync(self) -> None:
         """Return when the bytes are on the disk."""
-        await self._area.in_thread(os.fsync, self._descriptor)
+        await self._area.beside(os.fsync, self._descriptor)
 
-    async def seal(self) -> Sealed:
-        """Declare the bytes final: they are on the disk and so is the journal's word of it."""
+    async def seal(self, reason: str | None = None) -> Sealed:
+        """Declare the bytes final: they are on the disk and so is the journal's word of it.
+
+        Nobody may write to it meanwhile, nor close it. Raises NoSpace, StagingFailed.
+        """
         crc32 = self._crc32 if self._crc32_stop == self.size else None
-        sealed = await trio.to_thread.run_sync(_measure, self._descriptor, self.size, crc32)
-        await self.move(State.SEALED, size=sealed.size, crc32=sealed.crc32)
+        sealed = await self._area.beside(_measure, self._descriptor, self.size, crc32)
+        await self._area.beside(_sync_folder, self._area.folder)
+        await self.move(State.SEALED, size=sealed.size, crc32=sealed.crc32, reason=reason)
         return sealed
-
-    async def unseal(self) -> None:
-        """Open a sealed file for writing again."""
-        await self.move(State.BEGUN)
 
     async def move(
         self,
@@ -143,14 +149,19 @@ class StagedFile:
         """Record another name for the file."""
         await self._area.in_thread(self._area.journal.rename, self.entry, name, shown)
 
-    def blocks(self) -> StagedBlocks:
-        """The bytes as an upload body that can be iterated again when the upload is repeated."""
-        return StagedBlocks(self)
+    def blocks(self, size: int) -> StagedBlocks:
+        """The first ``size`` bytes as an upload body, to be iterated as often as it is sent."""
+        return StagedBlocks(self, size)
 
     async def discard(self) -> None:
         """Forget the file: it was removed before the facility had it."""
         await self.move(State.ABANDONED)
         self.close(keep=False)
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing can be read or written any more."""
+        return self._descriptor < 0
 
     def close(self, *, keep: bool) -> None:
         """Let go of the descriptor, and of the staged bytes unless they are kept."""
@@ -162,26 +173,38 @@ class StagedFile:
             with suppress(FileNotFoundError):
                 self.path.unlink()
 
-    def _full(self, error: OSError) -> Exception:
-        if error.errno not in _NO_ROOM:
-            return error
-        return NoSpace(
-            f"the staging disk is full ({self._area.folder}): free some space there, then write "
-            "again; what was written before is intact"
-        )
-
 
 class StagedBlocks:
-    """The bytes of a staged file in blocks of 1 MiB, each iteration from the start."""
+    """Bytes of a staged file in blocks of 1 MiB, each iteration from the start."""
 
-    def __init__(self, staged: StagedFile) -> None:
+    def __init__(self, staged: StagedFile, size: int) -> None:
+        # given
         self._staged = staged
+        self._size = size
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        offset = 0
-        while block := self._staged.pread(offset, _CHUNK):
-            offset += len(block)
-            yield block
+    def __aiter__(self) -> _Blocks:
+        return _Blocks(self._staged, self._size)
+
+
+class _Blocks:
+    """One iteration; not a generator, which an upload that breaks off would leave unfinished."""
+
+    def __init__(self, staged: StagedFile, size: int) -> None:
+        # given
+        self._staged = staged
+        self._size = size
+        # mutable
+        self._offset = 0
+
+    async def __anext__(self) -> bytes:
+        block = self._staged.pread(self._offset, min(_CHUNK, self._size - self._offset))
+        if not block:
+            raise StopAsyncIteration
+        self._offset += len(block)
+        return block
+
+    def __aiter__(self) -> _Blocks:
+        return self
 
 
 class StagingArea:
@@ -195,18 +218,25 @@ class StagingArea:
         self._one_thread = trio.CapacityLimiter(1)
 
     async def begin(self, dataset: DatasetId, name: str, shown: str) -> StagedFile:
-        """A new, empty staged file, on record before the first byte; `NoSpace` on a full disk."""
-        entry = await self.in_thread(self.journal.begin, dataset, name, shown)
-        path = self.path(entry)
-        try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        except OSError as error:
+        """A new, empty staged file, on record before the first byte.
+
+        Cancelled, there is none. Raises NoSpace, StagingFailed.
+        """
+        while True:
+            entry = await self.in_thread(self.journal.begin, dataset, name, shown)
+            failure: OSError | None = None
+            try:
+                return self._new_file(entry)
+            except OSError as error:
+                failure = error
             await self.in_thread(self.journal.move, entry, State.ABANDONED)
-            if error.errno in _NO_ROOM:
-                raise NoSpace(
-                    f"the staging disk is full ({self.folder}): free some space there"
-                ) from error
-            raise
+            if not isinstance(failure, FileExistsError):
+                raise explained(failure, self.folder) from failure
+            # Bytes that an older journal knew of: they stay, and the next number is tried.
+
+    def _new_file(self, entry: int) -> StagedFile:
+        path = self.path(entry)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         return StagedFile(self, entry, path, descriptor)
 
     def path(self, entry: int) -> Path:
@@ -222,8 +252,18 @@ class StagingArea:
         return StagingStatus(self.folder, tuple(await self.pending()))
 
     async def in_thread(self, fn: Callable[..., T], *args: object) -> T:
-        """Call the journal or the disk in the one thread that may."""
-        return await trio.to_thread.run_sync(fn, *args, limiter=self._one_thread)
+        """Call the journal, in the one thread that may. Raises NoSpace, StagingFailed."""
+        try:
+            return await trio.to_thread.run_sync(fn, *args, limiter=self._one_thread)
+        except (OSError, sqlite3.Error) as error:
+            raise explained(error, self.folder) from error
+
+    async def beside(self, fn: Callable[..., T], *args: object) -> T:
+        """Call something slow about one file, in any thread. Raises NoSpace, StagingFailed."""
+        try:
+            return await trio.to_thread.run_sync(fn, *args)
+        except OSError as error:
+            raise explained(error, self.folder) from error
 
 
 @asynccontextmanager
@@ -235,12 +275,38 @@ async def open_staging(state_dir: Path, *, facility: str, user: str) -> AsyncIte
     """
     digest = hashlib.sha256(f"{user}\n{facility}".encode()).hexdigest()[:16]
     folder, lock = _claim(state_dir / "staging" / digest)
-    journal = Journal(folder / "journal.sqlite")
     try:
-        yield StagingArea(folder, journal)
+        journal = _open_journal(folder / "journal.sqlite")
+        try:
+            yield StagingArea(folder, journal)
+        finally:
+            journal.close()
     finally:
-        journal.close()
         os.close(lock)
+
+
+def explained(error: OSError | sqlite3.Error, folder: Path) -> IcatfsError:
+    """What a failure of the local disk means to the program that writes."""
+    if isinstance(error, OSError):
+        is_full, words = error.errno in _NO_ROOM, error.strerror
+    else:
+        is_full, words = getattr(error, "sqlite_errorname", "") == "SQLITE_FULL", str(error)
+    if is_full:
+        return NoSpace(
+            f"the staging disk is full ({folder}): free some space there, then write again; what "
+            "was written before is intact"
+        )
+    return StagingFailed(f"the staging folder {folder} cannot be used: {words}")
+
+
+def _open_journal(path: Path) -> Journal:
+    try:
+        return Journal(path)
+    except (OSError, sqlite3.Error) as error:
+        raise ConfigError(
+            f"the journal of files not sent yet, {path}, cannot be used: {error}; move its folder "
+            "away (it may have bytes that were not sent) or choose another with ICATFS_STATE_DIR"
+        ) from error
 
 
 def _claim(base: Path) -> tuple[Path, int]:
@@ -276,3 +342,12 @@ def _measure(descriptor: int, size: int, crc32: int | None) -> Sealed:
             crc32 = zlib.crc32(block, crc32)
             offset += len(block)
     return Sealed(size, crc32)
+
+
+def _sync_folder(folder: Path) -> None:
+    """The name of a new file is on the disk only when its folder is."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -38,10 +38,16 @@ def choose_format(name: str, formats: Sequence[Format]) -> Format:
             "the facility's catalogue has no DatafileFormat, and IDS stores nothing without one: "
             "ask its administrator to define one called 'other'"
         )
-    extension = name.rpartition("/")[2].rpartition(".")[2].lower() if "." in name else ""
-    wanted = [extension, *(key for key, known in _FORMATS_OF.items() if extension in known)]
     by_name = {one.name.lower(): one for one in reversed(formats)}
-    for candidate in (*wanted, "other"):
+    for candidate in (*_wanted(name), "other"):
         if candidate in by_name:
             return by_name[candidate]
     return formats[0]
+
+
+def _wanted(name: str) -> list[str]:
+    """What a fitting format may be called, best first; nothing for a name without extension."""
+    stem, _, extension = name.rpartition("/")[2].lower().rpartition(".")
+    if not stem or not extension:
+        return []
+    return [extension, *(key for key, known in _FORMATS_OF.items() if extension in known)]

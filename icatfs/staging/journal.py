@@ -5,6 +5,11 @@ IDS may be receiving it, and ends as stored (the facility has it, proved by size
 abandoned (its maker removed it). Whatever is neither stored nor abandoned is *pending*: its bytes
 are in the staging folder and must not be lost, whatever dies.
 
+A sealed file was not received, as far as the facility says; one that is sending may have been:
+whoever sends it again asks the catalogue first. A program that has a file open may write on after
+an upload failed: then the bytes no longer have the size and CRC-32 on record, and such a file
+counts as begun.
+
 The journal is an SQLite database of its own with ``synchronous=FULL``: a transition is on the disk
 when the call returns. Calls take about a millisecond for that reason and are made in a thread.
 """
@@ -35,14 +40,14 @@ class State(StrEnum):
 
 
 FOLLOWING: Mapping[State, frozenset[State]] = {
-    State.BEGUN: frozenset({State.SEALED, State.ABANDONED}),
-    State.SEALED: frozenset({State.SENDING, State.SEALED, State.BEGUN, State.ABANDONED}),
-    State.SENDING: frozenset({State.STORED, State.SEALED}),
+    State.BEGUN: frozenset({State.SEALED, State.BEGUN, State.ABANDONED}),
+    State.SEALED: frozenset({State.SENDING, State.SEALED, State.ABANDONED}),
+    State.SENDING: frozenset({State.STORED, State.SENDING, State.SEALED, State.ABANDONED}),
     State.STORED: frozenset(),
     State.ABANDONED: frozenset(),
 }
-"""Which state may follow which: a sealed file is begun again when it is written to once more, a
-sending one falls back to sealed when the upload fails."""
+"""Which state may follow which: a sending file falls back to sealed when the upload fails, and
+stays if nobody knows whether it did; a state that follows itself has a new reason."""
 
 PENDING = frozenset({State.BEGUN, State.SEALED, State.SENDING})
 

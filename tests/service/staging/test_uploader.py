@@ -45,6 +45,7 @@ class Facility:
 
     script: list[IcatfsError | str] = field(default_factory=list)
     files: dict[DatafileId, bytes] = field(default_factory=dict)
+    catalogue_is_gone: bool = False
     puts: int = 0
 
     async def put(
@@ -78,6 +79,7 @@ class Facility:
 
     async def datafile(self, _session: str, number: DatafileId) -> DatafileRow | None:
         """The entry of a file."""
+        self._check()
         content = self.files.get(number)
         return None if content is None else self._row(number, content)
 
@@ -85,7 +87,12 @@ class Facility:
         self, _session: str, _dataset: DatasetId, _name: str
     ) -> DatafileRow | None:
         """The entry of the only name there is."""
+        self._check()
         return next((self._row(number, content) for number, content in self.files.items()), None)
+
+    def _check(self) -> None:
+        if self.catalogue_is_gone:
+            raise FacilityUnreachable("the catalogue is gone")
 
     def _row(self, number: DatafileId, content: bytes) -> DatafileRow:
         checksum = f"{zlib.crc32(content):x}"
@@ -118,6 +125,8 @@ def uploader(facility: Facility, patience_s: float = 5) -> Uploader:
         cast("IdsClient", facility),
         cast("SessionKeeper", Keeper()),
         patience_s=patience_s,
+        settle_s=0,
+        retry_s=(0.01,),
     )
 
 
@@ -180,6 +189,30 @@ async def test_a_name_with_other_content_is_not_taken_for_ours(area: StagingArea
     with pytest.raises(Exists, match="other content"):
         await uploader(facility).upload(staged, sealed, TARGET)
     assert facility.files == {DatafileId(1): b"theirs"}
+
+
+async def test_an_answer_lost_with_the_catalogue_leaves_the_outcome_open_on_record(
+    area: StagingArea, caplog: pytest.LogCaptureFixture
+) -> None:
+    facility = Facility(["answer lost"], catalogue_is_gone=True)
+    staged, sealed = await staged_in(area)
+    with pytest.raises(FacilityUnreachable):
+        await uploader(facility).upload(staged, sealed, TARGET)
+    pending = await area.pending()
+    assert [(one.state, one.reason) for one in pending] == [
+        (State.SENDING, "the catalogue is gone")
+    ]
+    assert "may not be stored" in caplog.text
+
+
+async def test_equal_size_and_crc_are_the_proof_whatever_fails_after_them(
+    area: StagingArea,
+) -> None:
+    facility = Facility(catalogue_is_gone=True)
+    staged, sealed = await staged_in(area)
+    row = await uploader(facility).upload(staged, sealed, TARGET)
+    assert (row.name, row.size, row.checksum) == (TARGET.name, sealed.size, "bef32c73")
+    assert await area.pending() == []
 
 
 async def test_a_dataset_that_stays_locked_is_busy_after_the_patience(area: StagingArea) -> None:

@@ -55,7 +55,7 @@ async def test_a_sealed_file_has_the_bytes_size_and_crc_of_the_model(
             assert staged.size == len(model)
         sealed = await staged.seal()
         assert (sealed.size, sealed.crc32) == (len(model), zlib.crc32(model))
-        assert b"".join([block async for block in staged.blocks()]) == bytes(model)
+        assert b"".join([block async for block in staged.blocks(staged.size)]) == bytes(model)
         staged.close(keep=False)
 
 
@@ -63,7 +63,7 @@ async def test_the_body_of_an_upload_can_be_sent_again(area: StagingArea) -> Non
     staged = await area.begin(DatasetId(1), "big", "big")
     content = os.urandom(3 * 2**20 + 5)
     staged.pwrite(0, content)
-    blocks = staged.blocks()
+    blocks = staged.blocks(staged.size)
     for _ in range(2):
         assert b"".join([block async for block in blocks]) == content
     staged.close(keep=False)
