@@ -21,6 +21,7 @@ class _Lazy(click.Group):
         "mount": "Mount a facility at a folder.",
         "unmount": "Unmount, after what was written has been sent.",
         "status": "Show the mounts of this user and what they do.",
+        "bench": "Measure how fast a facility of yours is through a mount.",
         "demo": "Show the whole job on a facility of its own.",
         "facility": "Run the embedded facility: ICAT, IDS and tape in one process.",
     }

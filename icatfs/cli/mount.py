@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import select
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
@@ -21,7 +22,7 @@ from icatfs.errors import MountError
 from icatfs.fuse import mountpoint as mountpoints
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from icatfs.config import Config
 
@@ -58,21 +59,7 @@ written icatfs_<setting>, for example icatfs_cache_size = 50G.
 @click.option(
     "-o", "options", multiple=True, metavar="OPT,...", help="Mount options: ro, allow_other, ..."
 )
-def command(
-    places: tuple[str, ...],
-    foreground: bool,
-    auth: str | None,
-    user: str | None,
-    password_file: str | None,
-    anonymous: bool,
-    ids: str | None,
-    config: str | None,
-    section: str | None,
-    insecure: bool,
-    verbose: bool,
-    options: tuple[str, ...],
-    **more: str | None,
-) -> None:
+def command(places: tuple[str, ...], foreground: bool, **params: Any) -> None:
     """Mount the facility at URL as a drive at MOUNTPOINT.
 
     Without URL, the one of the section in icat.cfg is mounted. Returns when the mount is ready.
@@ -80,21 +67,7 @@ def command(
     """
     if len(places) not in (1, 2):
         raise click.UsageError("name the facility's URL (or a --section) and the mount point")
-    flags = settings.Flags(
-        source=places[0] if len(places) == 2 else "",
-        mountpoint=Path(places[-1]),
-        ids=ids,
-        config=config,
-        section=section,
-        auth=auth,
-        user=user,
-        password_file=password_file,
-        anonymous=anonymous,
-        insecure=insecure,
-        verbose=verbose,
-        settings={name: text for name, text in more.items() if text is not None},
-        options=options,
-    )
+    flags = as_flags(places, params)
     resolved = settings.resolve(flags)
     mountpoints.prepare(resolved.mountpoint)
     properties = trio.run(daemon.preflight, resolved)
@@ -103,6 +76,21 @@ def command(
         serve_here(launch)
     else:
         start_daemon(launch)
+
+
+def as_flags(places: Sequence[str], params: Mapping[str, Any]) -> settings.Flags:
+    """What the parsed options of this command say, for ``settings.resolve``."""
+    own = {field.name for field in dataclasses.fields(settings.Flags)}
+    return settings.Flags(
+        source=places[0] if len(places) == 2 else "",
+        mountpoint=Path(places[-1]),
+        settings={
+            name: str(value)
+            for name, value in params.items()
+            if name not in own and value is not None
+        },
+        **{name: value for name, value in params.items() if name in own},
+    )
 
 
 def serve_here(launch: Launch) -> None:

@@ -1,0 +1,165 @@
+"""Where a benchmark happens: a facility, a mount of it, and the peers' commands."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from icatfs.cli.measure import Usage, timed, usage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from icatfs.facility.handle import FacilityHandle
+
+PROGRAM = [sys.executable, "-m", "icatfs"]
+BIG = "LARGE/BIG-1/1"
+
+
+class Stage:
+    """One facility and its mount; ``daemon`` is the process of the mount, 0 without one."""
+
+    def __init__(
+        self, facility: FacilityHandle, folder: Path, *, user: str, ca_file: Path | None = None
+    ) -> None:
+        # given
+        self.facility = facility
+        self.folder = folder
+        self.ca_file = ca_file
+        # constant
+        self._user = user
+        self.point = folder / "mnt"
+        self.point.mkdir()
+        self.cache = folder / "cache"
+        password = folder / "password"
+        password.touch(mode=0o600)
+        password.write_text(facility.users[user])
+        plugin, _, name = user.partition("/")
+        self._login = ["--auth", plugin, "--user", name, "--password-file", str(password)]
+        # mutable
+        self.daemon = 0
+
+    @property
+    def big(self) -> Path:
+        """The visit with the large datasets, seen through the mount."""
+        return self.point / BIG
+
+    def mount(self, *, cold: bool) -> None:
+        """Mount; with an empty cache when cold."""
+        if cold:
+            shutil.rmtree(self.cache, ignore_errors=True)
+        options = [*self._login, "--cache-dir", str(self.cache)]
+        options += ["-o", f"state_dir={self.folder / 'state'}"]
+        if self.ca_file is not None:
+            options += ["--ca-file", str(self.ca_file)]
+        run(*PROGRAM, "mount", self.facility.url, self.point, *options)
+        self.daemon = int(self.status()["pid"])
+
+    def unmount(self) -> None:
+        """Unmount."""
+        self.daemon = 0
+        run(*PROGRAM, "unmount", self.point)
+
+    @contextmanager
+    def mounted(self, *, cold: bool) -> Iterator[None]:
+        """A mount for the time of a block."""
+        self.mount(cold=cold)
+        try:
+            yield
+        finally:
+            self.unmount()
+
+    def fresh(self, work: Callable[[], float]) -> Callable[[], float]:
+        """A work on a fresh mount with an empty cache, which is not part of its time."""
+
+        def on_a_fresh_mount() -> float:
+            with self.mounted(cold=True):
+                return work()
+
+        return on_a_fresh_mount
+
+    def status(self) -> dict[str, Any]:
+        """What ``icatfs status`` says."""
+        command = [*PROGRAM, "status", str(self.point), "--json"]
+        answer = subprocess.run(command, check=True, capture_output=True)
+        told: dict[str, Any] = json.loads(answer.stdout)
+        return told
+
+    def usage(self) -> Usage:
+        """Of the daemon and its children."""
+        return usage(self.daemon)
+
+    def counted(self, work: Callable[[], object]) -> dict[str, float]:
+        """What the facility and the mount spend on a work."""
+        before, at_facility = self.usage(), usage(self.facility.pid)
+        self.facility.reset_counters()
+        work()
+        counters = self.facility.counters()
+        requests = counters["requests"]
+        after = self.usage()
+        return {
+            "queries": counters["queries"],
+            "data requests": sum(
+                number for name, number in requests.items() if "getData" in str(name)
+            ),
+            "MiB sent": counters["bytes_sent"] / 2**20,
+            "s CPU of the mount": after.cpu_s - before.cpu_s,
+            "s CPU of the facility": usage(self.facility.pid).cpu_s - at_facility.cpu_s,
+            "MiB peak of the mount": after.peak,
+        }
+
+    def datafiles(self, dataset: str, limit: int) -> list[tuple[int, str]]:
+        """Ids and names of files of a dataset, in the order of their ids."""
+        answer = self.facility.search(
+            "SELECT df.id, df.name FROM Datafile df WHERE df.dataset.name = "
+            f"'{dataset}' ORDER BY df.id LIMIT 0, {limit}"
+        )
+        return [(int(number), str(name)) for number, name in answer]
+
+    def dataset(self, name: str) -> int:
+        """The id of a dataset."""
+        query = f"SELECT ds.id FROM Dataset ds WHERE ds.name = '{name}'"
+        return int(self.facility.search(query)[0])
+
+    def url(self, call: str, **parameters: object) -> str:
+        """The address of an IDS call with a session of this user."""
+        words = {"sessionId": self.facility.login(self._user), **parameters}
+        return f"{self.facility.ids}/{call}?" + "&".join(f"{k}={v}" for k, v in words.items())
+
+    def curl(self, *arguments: object) -> Callable[[], float]:
+        """The work of curl with these arguments, its output dropped."""
+        trust = ["--cacert", str(self.ca_file)] if self.ca_file is not None else []
+        return command("curl", "-s", "-f", "-o", "/dev/null", *trust, *arguments)
+
+
+def run(*words: object) -> None:
+    """Run a command; what it prints is shown only where it fails."""
+    done = subprocess.run([str(word) for word in words], capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(map(str, words[:6]))} ...: {done.stdout}{done.stderr}")
+
+
+def command(*words: object) -> Callable[[], float]:
+    """The work of running a command and dropping what it prints; gives its seconds."""
+    line = [str(word) for word in words]
+
+    def work() -> float:
+        return timed(lambda: subprocess.run(line, check=True, stdout=subprocess.DEVNULL))
+
+    return work
+
+
+def script(text: str, *arguments: object) -> Callable[[], float]:
+    """The work of a Python script of its own process; gives the number it prints last."""
+    line = [sys.executable, "-c", text, *map(str, arguments)]
+
+    def work() -> float:
+        done = subprocess.run(line, check=True, capture_output=True, text=True)
+        return float(done.stdout.split()[-1])
+
+    return work

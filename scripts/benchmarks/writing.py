@@ -1,0 +1,133 @@
+"""Uploads: large, tiny, many; beside curl -T, python-icat and the staging disk."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import os
+import shutil
+from typing import TYPE_CHECKING
+
+from icat.ids import IDSClient
+
+from benchmarks.stage import Stage, script
+from icatfs.cli.measure import Row, in_turn, row, timed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+_BLOCKS = """
+import os, sys, time
+path, block, size = sys.argv[1], int(sys.argv[2]), 256 << 20
+data = os.urandom(block)
+fd = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
+began = time.perf_counter()
+for _ in range(size // block):
+    os.write(fd, data)
+seconds = time.perf_counter() - began
+os.unlink(path)
+os.close(fd)
+print(size / 2**20 / seconds)
+"""
+
+_MANY = """
+import os, sys, time
+from concurrent.futures import ThreadPoolExecutor
+folder, count, threads = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+data = os.urandom(10_000)
+os.mkdir(folder)
+
+def write(number):
+    with open(os.path.join(folder, f"{number:05}.dat"), "wb") as stream:
+        stream.write(data)
+
+began = time.perf_counter()
+with ThreadPoolExecutor(threads) as pool:
+    list(pool.map(write, range(count)))
+print(time.perf_counter() - began)
+"""
+
+
+def rows(stage: Stage, runs: int, small: int) -> list[Row]:
+    """Every row about uploads; ``small`` is how many small files."""
+    numbers = itertools.count()
+    result = []
+    with stage.mounted(cold=False):
+        made = stage.big / f"bench-{os.getpid()}"
+        made.mkdir()
+        for name, size, target in (
+            ("1 GiB", 1 << 30, ">= 0.95"),
+            ("256 MiB", 256 << 20, ">= 0.95"),
+            ("1 byte", 1, "+ 20 ms"),
+        ):
+            source = stage.folder / "source"
+            source.write_bytes(os.urandom(size))
+            put = _put(stage, source, made.name, numbers)
+            works = {"curl": put, "mount": _copy(source, made, numbers)}
+            times = in_turn(runs, works)
+            peer = row(f"curl -T of {name}", times["curl"])
+            result += [
+                peer,
+                row(f"cp of {name} until close", times["mount"], peer=peer, target=target),
+            ]
+            source.unlink()
+        result += _blocks(made, runs)
+        result += _many(stage, small)
+    return result
+
+
+def _put(stage: Stage, source: Path, dataset: str, numbers: Iterator[int]) -> Callable[[], float]:
+    """The work of uploading a file with curl under a new name."""
+    fixed = {
+        "datasetId": stage.dataset(dataset),
+        "datafileFormatId": int(stage.facility.search("SELECT f.id FROM DatafileFormat f")[0]),
+    }
+
+    def work() -> float:
+        url = stage.url("put", name=f"curl-{next(numbers)}", **fixed)
+        kind = "Content-Type: application/octet-stream"
+        return stage.curl("-H", kind, "-T", source, url)()
+
+    return work
+
+
+def _copy(source: Path, folder: Path, numbers: Iterator[int]) -> Callable[[], float]:
+    return lambda: timed(lambda: shutil.copyfile(source, folder / f"{next(numbers)}"))
+
+
+def _blocks(folder: Path, runs: int) -> list[Row]:
+    """Writing 256 MiB in blocks of 4 KiB and of 1 MiB, to a file that is then removed."""
+    works = {
+        name: script(_BLOCKS, folder / f"blocks-{name}.part", size)
+        for name, size in (("1 MiB", 1 << 20), ("4 KiB", 4 << 10))
+    }
+    speeds = in_turn(runs, works)
+    large = row("write in blocks of 1 MiB", speeds["1 MiB"], "MiB/s")
+    return [
+        large,
+        row("write in blocks of 4 KiB", speeds["4 KiB"], "MiB/s", peer=large, target=">= 0.5"),
+    ]
+
+
+def _many(stage: Stage, count: int) -> list[Row]:
+    """Small files into a new dataset: by one program, by eight threads, by python-icat."""
+    session = stage.facility.login("simple/root")
+    client = IDSClient(stage.facility.ids + "/", session)
+    kind = int(stage.facility.search("SELECT f.id FROM DatafileFormat f")[0])
+    folder = stage.big / f"python-icat-{os.getpid()}"
+    folder.mkdir()
+    dataset = stage.dataset(folder.name)
+    data = os.urandom(10_000)
+
+    def one_by_one() -> None:
+        for number in range(count):
+            client.put(io.BytesIO(data), f"{number:05}.dat", dataset, kind)
+
+    peer = row(f"python-icat, {count:,} uploads of 10 kB", [timed(one_by_one)])
+    result = [peer]
+    for threads in (1, 8):
+        seconds = script(_MANY, stage.big / f"many-{threads}-{os.getpid()}", count, threads)()
+        name = f"mount, {count:,} files of 10 kB, {threads} thread{'s'[: threads > 1]}"
+        result.append(row(name, [seconds], peer=peer))
+    return result
