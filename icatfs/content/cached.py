@@ -1,24 +1,32 @@
 """The local bytes of one content version.
 
 A `Cached` is what the store has of one version; every opener gets a `CacheFile`, a pin on it.
-Bytes are in a sparse data file, and `Extents` say which of them are there. Two things make it more
-than that.
+Bytes are in a sparse data file, and `Extents` say which of them are there. They come through
+``pwrite``, or from anywhere into the data file itself under a `Grant`: ``arrived`` then says which,
+with their CRC-32. Nobody writes where something is already, or where a grant is out: so a CRC-32
+that is known is that of the bytes that are read. Three things make it more than that.
 
 **Proof.** A file that has arrived is compared with the catalogue's CRC-32 *before its last piece is
 shown*: the piece that would complete it is written, but withheld until ``settle``. So a program
-that reads a damaged file to its end gets an error and not a wrong file. The CRC runs along with
-what is written from byte 0 on; the rest, if any, is read once more, in a thread (`Proof`). What is
-wrong is dropped; if some of it had been read by then, ``reset`` counts a withdrawal, and whoever
-has such bytes can tell by that number.
+that reads a damaged file to its end gets an error and not a wrong file. The CRC-32 of the whole is
+combined from those of the pieces. What is wrong is dropped; if some of it had been read by then,
+``reset`` counts a withdrawal, and whoever has such bytes can tell by that number.
 
-**No room.** The disk may be full, or what is open larger than the cache. First the oldest bytes of
+**Checks.** What the disk kept since an earlier mount is compared, chunk by chunk, with the CRC-32
+it had when it came, the first time that it is wanted. Where the disk has other bytes the whole file
+is dropped and comes again: a disk that changed one chunk is not trusted with the others. That is no
+withdrawal, for nobody was given the wrong ones.
+
+**No room.** The disk may be full, or what is open larger than the cache. First the oldest chunks of
 the largest open file are given back (a hole is punched into it); where even that does not help, the
 newest few MiB are kept in memory and older ones forgotten. Nobody gets an error for that, but a
 stream must not run far ahead then: ``room`` says how far.
 
-Invariants: ``extents`` holds what can be read, of which ``held`` is in memory and the rest in the
-data file; ``on_disk`` is what the store has admitted for it; the withheld range is in the data
-file or in memory, but not in ``extents``.
+Invariants: ``extents`` holds what can be read, of which ``_held`` is in memory and the rest in the
+data file; the checksums cover just that and the withheld range, which is not in ``extents``;
+``_promised`` is what grants that are out may still write, and overlaps neither; ``on_disk`` is what
+the store has admitted for all of it; ``_ages`` has the chunks with something in them, the one
+written to least recently first.
 """
 
 from __future__ import annotations
@@ -27,84 +35,48 @@ import logging
 import os
 import time
 import zlib
-from collections import deque
-from typing import TYPE_CHECKING, Protocol
+from itertools import count as counter
+from typing import TYPE_CHECKING
 
 from icatfs.content import disk
+from icatfs.content.chunks import CHUNK, Checksums, Piece, cut
 from icatfs.content.extents import Extents
+from icatfs.content.held import Held
+from icatfs.content.house import FILE_COST, Grant
 from icatfs.content.index import Record
-from icatfs.content.proof import Proof, read
 
 if TYPE_CHECKING:
-    from collections import Counter
-    from pathlib import Path
+    from collections.abc import Iterator, Sequence
 
+    from icatfs.content.house import House
     from icatfs.values import ContentVersion
 
 log = logging.getLogger(__name__)
 
-FILE_COST = 4096
-"""What a data file takes beside its bytes: the rest of its last block."""
 _IN_MEMORY = 4 * 2**20
 _TIGHT_ROOM = 2**20
-_STRETCH = 4 * 2**20
-"""Bytes written one after the other are remembered, and given back, in stretches of this size."""
+_CHECKED_AT_ONCE = 2 * CHUNK
+"""More than any read of the kernel: ``missing`` for a wider range takes the rest on trust."""
 
-
-class House(Protocol):
-    """What a cached file needs from the store."""
-
-    folder: Path
-    withdrawals: Counter[ContentVersion]
-    """How often bytes that had been read were dropped as wrong; of the few that ever were."""
-
-    def admit(self, count: int) -> bool:
-        """Whether so many bytes more may go to the disk; they are then counted."""
-        ...
-
-    def disk_refused(self, count: int) -> bool:
-        """The disk took no more: make room for so many bytes; whether it may work now."""
-        ...
-
-    def count(self, change: int) -> None:
-        """So many bytes more, or fewer, are on the disk."""
-        ...
-
-    def new_name(self, version: ContentVersion) -> str:
-        """The name of a new data file, used once."""
-        ...
-
-    def forget(self, name: str) -> None:
-        """Remove a data file, if it is there, and its record."""
-        ...
-
-    def changed(self, cached: Cached) -> None:
-        """There is something new to be recorded."""
-        ...
-
-    def unpinned(self, cached: Cached) -> None:
-        """Nobody has it open any more."""
-        ...
-
-    @property
-    def spread(self) -> int:
-        """How many bytes one file may run ahead of its readers."""
-        ...
+_files = counter(1)
 
 
 class Cached:
     """What the store has of one version, shared by all who have it open."""
 
     __slots__ = (
-        "_crc",
-        "_crc_stop",
+        "_ages",
+        "_checksums",
         "_fd",
+        "_file",
         "_held",
         "_house",
+        "_is_unread",
+        "_promised",
         "_proved",
         "_shown",
+        "_unchecked",
         "_withheld",
-        "_written",
         "extents",
         "name",
         "on_disk",
@@ -118,23 +90,27 @@ class Cached:
         # given
         self._house = house
         self.version = version
-        # mutable: the data file; "" and -1 before the first byte
+        # mutable: the data file; "", -1 and 0 before the first byte
         self.name = ""
         self._fd = -1
+        self._file = 0
         self.on_disk = 0
-        # mutable: what is there
+        # mutable: what is there, and what is about to be
         self.extents = Extents()
         self.size = version.size
-        self._held: deque[tuple[int, bytes]] = deque()
-        self._written: deque[tuple[int, int]] = deque()
+        self._held = Held()
+        self._promised = Extents()
+        self._ages: dict[int, None] = {}
         self.pins = 0
-        # mutable: the CRC-32 of [0, _crc_stop); the last piece or None; a compared content is not
-        # compared again
-        self._crc = 0
-        self._crc_stop = 0
+        # mutable: the last piece or None; a content that was compared is not compared again
+        self._checksums = Checksums()
         self._withheld: tuple[int, int] | None = None
         self._proved = version.crc32 is None
         self.unproved = False
+        self._is_unread = False
+        """Whether this came from elsewhere, compared, and no CRC-32 of its chunks is known yet."""
+        # mutable: for each chunk whether it is to be checked, None when no more is
+        self._unchecked: bytearray | None = None
         # mutable: whether anybody may have read some of this
         self._shown = False
 
@@ -151,23 +127,34 @@ class Cached:
     @property
     def room(self) -> int:
         """How many bytes a stream may run ahead of whoever reads this file."""
-        return _TIGHT_ROOM if self._held else self._house.spread
+        return _TIGHT_ROOM if self._held.size else self._house.spread
 
     def attach(self, record: Record, fd: int) -> None:
         """Begin with the data file of a record."""
         self.name = record.name
         self._fd = fd
-        self.extents = Extents.unpack(record.extents)
+        self._file = next(_files)
         self.on_disk = record.held
         self.size = record.size
-        self._proved = self._proved or self.complete
         self._shown = True
-        self._written.extend(self.extents)
+        if record.pieces is None:
+            self._is_unread = self._proved = True
+            self.extents = Extents([(0, record.held)])
+            return
+        self._checksums = Checksums.unpack(record.pieces)
+        self.extents = self._checksums.extents()
+        self._proved = self._proved or self.complete
+        self._ages = dict.fromkeys(self._checksums.chunks())
+        self._unchecked = bytearray(self.extents.end // CHUNK + 1)
+        for number in self._ages:
+            self._unchecked[number] = 1
 
     def detach(self) -> Record | None:
         """End: the record of what is on the disk, None if that is nothing. Closes the file."""
         record = self.record()
         if self._fd >= 0:
+            if record is not None and record.held < self.on_disk and record.pieces is not None:
+                disk.keep_only(self._fd, Checksums.unpack(record.pieces).extents())
             os.close(self._fd)
             self._fd = -1
         held = record.held if record else 0
@@ -177,15 +164,18 @@ class Cached:
         return record
 
     def record(self) -> Record | None:
-        """What is in the data file and may be relied on later."""
+        """What is in the data file and may be relied on later; by whole chunks."""
         if not self.name:
             return None
-        extents = Extents(self.extents)
-        for start, piece in self._held:
-            extents.remove(start, start + len(piece))
-        return Record(
-            self.name, self.version, self.size, extents.pack(), extents.total, time.time()
-        )
+        if self._is_unread:
+            return Record(self.name, self.version, self.size, None, self.on_disk, time.time())
+        without = {number for number in self._ages if number in self._held}
+        if self._withheld is not None:
+            without.add(self._withheld[0] // CHUNK)
+        kept = [number for number in self._checksums.chunks() if number not in without]
+        pieces = self._checksums.pack(kept)
+        held = sum(run.stop - run.start for one in kept for run in self._checksums.runs(one))
+        return Record(self.name, self.version, self.size, pieces, held, time.time())
 
     def unpin(self) -> None:
         """One opener less."""
@@ -193,30 +183,113 @@ class Cached:
         if not self.pins:
             self._house.unpinned(self)
 
+    # Reading.
+
     def missing(self, start: int, stop: int) -> tuple[int, int] | None:
         """The first range of [start, stop), as far as the file goes, that cannot be read."""
         if self.size is not None and stop > self.size:
             stop = self.size
+        if self._unchecked is not None:
+            self._check(start, min(stop, start + _CHECKED_AT_ONCE))
         return self.extents.gap(start, stop)
 
     def pread(self, offset: int, size: int) -> bytes:
         """Bytes that are not ``missing``. Fewer only where the local disk fails us."""
         self._shown = True
+        if self._unchecked is not None:
+            self._check(offset, offset + size)
         try:
-            if not self._held:
+            if not self._held.size:
                 return os.pread(self._fd, size, offset) if self._fd >= 0 else b""
-            return read(self._fd, tuple(self._held), offset, size)
+            return self._held.read(self._fd, offset, size)
         except OSError as error:
             log.warning("the cache of datafile %d cannot be read: %s", self.version.datafile, error)
             self.reset()
             return b""
 
+    def _check(self, start: int, stop: int) -> None:
+        """Compare the chunks of [start, stop) that were not, since they were kept."""
+        for number in range(start // CHUNK, -(-stop // CHUNK)):
+            unchecked = self._unchecked
+            if unchecked is None or number >= len(unchecked):
+                return
+            if unchecked[number]:
+                self._check_chunk(number, unchecked)
+
+    def _check_chunk(self, number: int, unchecked: bytearray) -> None:
+        for run in self._checksums.runs(number):
+            try:
+                data = self._held.read(self._fd, run.start, run.stop - run.start)
+            except OSError:
+                data = b""
+            if zlib.crc32(data) != run.crc32 or len(data) != run.stop - run.start:
+                log.warning(
+                    "the disk of the cache changed what it had of datafile %d at byte %d: that is"
+                    " dropped, and fetched again",
+                    self.version.datafile,
+                    run.start,
+                )
+                self._begin_again()
+                return
+        unchecked[number] = 0
+        if 1 not in unchecked:
+            self._unchecked = None
+
+    # Arriving.
+
     def pwrite(self, offset: int, data: bytes) -> None:
         """Keep these bytes. What is there already stays as it is. Raises nothing."""
-        stop = offset + len(data)
-        for start, end in list(self.extents.gaps(offset, stop)):
-            self._keep(start, data[start - offset : end - offset])
+        view = memoryview(data)
+        for start, stop in list(self._free(offset, offset + len(data))):
+            part = view[start - offset : stop - offset]
+            if not self._write(start, part):
+                self._held.keep(start, part)
+            for first, last in cut(start, stop):
+                crc = zlib.crc32(part[first - start : last - start])
+                self._came(Piece(first, last, crc))
+            self._forget_held()
         self._house.changed(self)
+
+    def grant(self, start: int, count: int) -> Grant | None:
+        """The right to write, see `icatfs.content.cachefile`."""
+        stop = start + count if self.size is None else min(start + count, self.size)
+        free = next(self._free(start, stop), None)
+        if free is None or free[0] != start:
+            return None
+        stop = free[1]
+        if not self._house.admit(stop - start):
+            return None
+        if not self._has_file():
+            self._house.count(start - stop)
+            return None
+        self.on_disk += stop - start
+        self._promised.add(start, stop)
+        return Grant(self._fd, self._file, start, stop)
+
+    def arrived(self, grant: Grant, pieces: Sequence[Piece]) -> None:
+        """These pieces are in the data file now."""
+        if grant.file != self._file:
+            return
+        for piece in pieces:
+            assert piece.start == grant.written, "the pieces of a grant are consecutive"
+            assert piece.stop <= grant.stop, "a piece is inside its grant"
+            grant.written = piece.stop
+            self._promised.remove(piece.start, piece.stop)
+            self._came(piece)
+        self._house.changed(self)
+
+    def release(self, grant: Grant, *, disk_refused: bool = False) -> None:
+        """Give back what of the grant did not arrive."""
+        rest = grant.stop - grant.written
+        if grant.file != self._file or not rest:
+            return
+        self._promised.remove(grant.written, grant.stop)
+        disk.punch(self._fd, grant.written, grant.stop)
+        grant.stop = grant.written
+        self.on_disk -= rest
+        self._house.count(-rest)
+        if disk_refused:
+            self._house.disk_refused(rest)
 
     def finish(self, size: int) -> None:
         """The end of a file of unknown size was seen here, every byte before it being there."""
@@ -227,19 +300,12 @@ class Cached:
             self.unproved = True
         self._house.changed(self)
 
-    def proof(self) -> Proof | None:
-        """What is left to be read for the comparison; None if the running CRC has seen it all."""
-        assert self._withheld is not None
-        stop = self._withheld[1] if self.size is None else self.size
-        if self._crc_stop == stop:
-            return None
-        fd = os.dup(self._fd) if self._fd >= 0 else -1
-        return Proof(fd, tuple(self._held), self._crc, self._crc_stop, stop)
-
     @property
     def crc(self) -> int:
-        """The running CRC-32."""
-        return self._crc
+        """The CRC-32 of the content that waits for its proof; -1 if too little of it is known."""
+        assert self._withheld is not None
+        crc = self._checksums.whole(self._withheld[1] if self.size is None else self.size)
+        return -1 if crc is None else crc
 
     def settle(self) -> None:
         """The content was compared and is right: show its last piece."""
@@ -253,90 +319,33 @@ class Cached:
         self.extents.add(start, stop)
         self._house.changed(self)
 
-    def reset(self) -> None:
-        """Begin again with nothing, in a new data file."""
-        if self._shown:
-            self._shown = False
-            self._house.withdrawals[self.version] += 1
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
-        if self.name:
-            self._house.forget(self.name)
-            self._house.count(-FILE_COST)
-            self.name = ""
-        self._house.count(-self.on_disk)
-        self.on_disk = 0
-        self.extents.clear()
-        self._held.clear()
-        self._written.clear()
-        self.size = self.version.size
-        self._crc = self._crc_stop = 0
-        self._withheld = None
-        self._proved = self.version.crc32 is None
-        self.unproved = False
+    def _free(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
+        """The ranges of [start, stop) that are neither here nor promised nor withheld."""
+        for gap in self.extents.gaps(start, stop):
+            for first, last in self._promised.gaps(*gap):
+                if self._withheld is None:
+                    yield first, last
+                else:
+                    yield from Extents([self._withheld]).gaps(first, last)
 
-    def give_back(self, count: int, newest: int) -> int:
-        """Free about so many of the oldest bytes on the disk, but none of the ``newest``.
-
-        Returns how many; 0 where the disk cannot free parts of a file. A record of what is freed
-        must not be found after a crash: so the file gets another name first.
-        """
-        freed = 0
-        spare = sum(stop - start for start, stop in self._written) - newest
-        if spare <= 0 or not self._renamed():
-            return 0
-        while freed < count and freed < spare and self._written:
-            start, stop = self._written.popleft()
-            cut = min(stop, start + _STRETCH)
-            if cut < stop:
-                self._written.appendleft((cut, stop))
-            if not disk.punch(self._fd, start, cut):
-                self._written.appendleft((start, cut))
-                break
-            freed += self.extents.remove(start, cut)
-        self.on_disk -= freed
-        self._house.count(-freed)
-        self._house.changed(self)
-        return freed
-
-    def _renamed(self) -> bool:
-        """Whether the data file has a name now that no record knows."""
-        name = self._house.new_name(self.version)
-        try:
-            os.rename(self._house.folder / self.name, self._house.folder / name)
-        except OSError as error:
-            log.debug("a file of the cache cannot be renamed: %s", error)
-            return False
-        self._house.forget(self.name)
-        self.name = name
-        return True
-
-    def _keep(self, offset: int, data: bytes) -> None:
-        """Keep bytes of which none is there."""
-        stop = offset + len(data)
-        again = self._withheld is not None and self._withheld[0] <= offset < self._withheld[1]
-        if again:
-            return  # the piece that waits for the proof
-        if self._write(offset, data):
-            self._note(offset, stop)
+    def _came(self, piece: Piece) -> None:
+        """The bytes of a piece are in the data file, or in memory: show them, or withhold them."""
+        number = piece.start // CHUNK
+        self._ages.pop(number, None)
+        self._ages[number] = None
+        self._checksums.add(piece)
+        if (
+            self._proved
+            or self.size is None
+            or self.unproved
+            or self._checksums.whole(self.size) is None
+        ):
+            self.extents.add(piece.start, piece.stop)
         else:
-            self._hold(offset, data)
-        if offset == self._crc_stop:
-            self._crc = zlib.crc32(data, self._crc)
-            self._crc_stop = stop
-        if self._must_be_proved(stop - offset):
-            self._withheld = (offset, stop)
+            self._withheld = (piece.start, piece.stop)
             self.unproved = True
-        else:
-            self.extents.add(offset, stop)
 
-    def _must_be_proved(self, count: int) -> bool:
-        if self._proved or self.size is None:
-            return False
-        return self.extents.total + count == self.size or self._crc_stop == self.size
-
-    def _write(self, offset: int, data: bytes) -> bool:
+    def _write(self, offset: int, data: memoryview) -> bool:
         """Write to the data file; False where there is no room."""
         count = len(data)
         if not self._house.admit(count):
@@ -349,36 +358,109 @@ class Cached:
         self._house.count(-count)
         return False
 
-    def _write_now(self, offset: int, data: bytes) -> bool:
+    def _write_now(self, offset: int, data: memoryview) -> bool:
+        if not self._has_file():
+            return False
         try:
-            if self._fd < 0:
-                name = self._house.new_name(self.version)
-                flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-                self._fd = os.open(self._house.folder / name, flags, 0o600)
-                self.name = name
-                self._house.count(FILE_COST)
             return os.pwrite(self._fd, data, offset) == len(data)
         except OSError as error:
             log.debug("the cache's disk refuses: %s", error)
             return False
 
-    def _note(self, offset: int, stop: int) -> None:
-        """Remember when bytes were written, oldest first."""
-        if self._written:
-            start, last = self._written[-1]
-            if last == offset and stop - start <= _STRETCH:
-                self._written[-1] = (start, stop)
-                return
-        self._written.append((offset, stop))
+    def _has_file(self) -> bool:
+        """Whether there is a data file, made now if need be."""
+        if self._fd >= 0:
+            return True
+        name = self._house.new_name(self.version)
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        try:
+            self._fd = os.open(self._house.folder / name, flags, 0o600)
+        except OSError as error:
+            log.debug("the cache's disk refuses: %s", error)
+            return False
+        self.name = name
+        self._file = next(_files)
+        self._house.count(FILE_COST)
+        return True
 
-    def _hold(self, offset: int, data: bytes) -> None:
-        """Keep bytes in memory, and forget the oldest of those."""
-        self._held.append((offset, bytes(data)))
-        size = sum(len(piece) for _, piece in self._held)
-        while size > _IN_MEMORY and len(self._held) > 1:
-            start, piece = self._held.popleft()
-            self.extents.remove(start, start + len(piece))
-            size -= len(piece)
-            if self._withheld is not None and self._withheld[0] == start:
-                self._withheld = None
-                self.unproved = False
+    # Going.
+
+    def reset(self) -> None:
+        """The bytes are wrong: begin again with nothing, in a new data file."""
+        if self._shown:
+            self._shown = False
+            self._house.withdrawals[self.version] += 1
+        self._begin_again()
+
+    def _begin_again(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+        if self.name:
+            self._house.forget(self.name)
+            self._house.count(-FILE_COST)
+            self.name = ""
+        self._house.count(-self.on_disk)
+        self._file = 0
+        self.on_disk = 0
+        self.extents.clear()
+        self._held.clear()
+        self._promised.clear()
+        self._ages.clear()
+        self.size = self.version.size
+        self._checksums.clear()
+        self._withheld = None
+        self._proved = self.version.crc32 is None
+        self.unproved = self._is_unread = False
+        self._unchecked = None
+
+    def give_back(self, count: int, newest: int) -> int:
+        """Free about so many of the oldest bytes on the disk, but none of the ``newest``.
+
+        Returns how many; 0 where the disk cannot free parts of a file. A record of what is freed
+        must not be found after a crash: so the file gets another name first.
+        """
+        kept = max(1, newest // CHUNK)
+        freed = 0
+        if self.unproved or len(self._ages) <= kept or not self._renamed():
+            return 0
+        for number in list(self._ages)[:-kept]:
+            gone = self._forget(number)
+            freed += gone
+            if not gone or freed >= count:
+                break
+        self._house.changed(self)
+        return freed
+
+    def _forget(self, number: int) -> int:
+        """Forget a chunk; returns how many bytes the disk has free now instead."""
+        self._ages.pop(number, None)
+        runs = self._checksums.remove(number)
+        for run in runs:
+            self.extents.remove(run.start, run.stop)
+        if self._withheld is not None and self._withheld[0] // CHUNK == number:
+            self._withheld = None
+            self.unproved = False
+        freed = sum(run.stop - run.start for run in runs) - self._held.drop(number)
+        if not freed or not all(disk.punch(self._fd, run.start, run.stop) for run in runs):
+            return 0
+        self.on_disk -= freed
+        self._house.count(-freed)
+        return freed
+
+    def _forget_held(self) -> None:
+        """Forget the oldest chunks that are in memory, where they are too many."""
+        while self._held.size > _IN_MEMORY and len(self._held) > 1:
+            self._forget(self._held.oldest)
+
+    def _renamed(self) -> bool:
+        """Whether the data file has a name now that no record knows."""
+        name = self._house.new_name(self.version)
+        try:
+            os.rename(self._house.folder / self.name, self._house.folder / name)
+        except OSError as error:
+            log.debug("a file of the cache cannot be renamed: %s", error)
+            return False
+        self._house.forget(self.name)
+        self.name = name
+        return True

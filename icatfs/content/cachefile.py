@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from icatfs.content.cached import Cached
-    from icatfs.content.proof import Proof
+    from icatfs.content.chunks import Piece
+    from icatfs.content.house import Grant
 
 
 class CacheFile:
@@ -66,17 +69,37 @@ class CacheFile:
         """Keep these bytes; never fails: without room they stay for a while only."""
         self._cached.pwrite(offset, data)
 
+    def grant(self, start: int, count: int) -> Grant | None:
+        """Admit up to ``count`` bytes from ``start`` on to the disk, to be written by the caller.
+
+        The grant ends where bytes begin that are there already, or that another grant is for, and
+        at the end of the file. None where ``start`` is such a byte, and without room: then
+        ``pwrite`` what comes, which keeps the newest bytes in memory, and passes over what is there
+        or promised. A grant must be released before the file is closed.
+        """
+        return self._cached.grant(start, count)
+
+    def arrived(self, grant: Grant, pieces: Sequence[Piece]) -> None:
+        """These pieces of a grant, one after the other, are in the data file now.
+
+        The first piece of the first call begins where the grant does. Ignored after ``reset``.
+        """
+        self._cached.arrived(grant, pieces)
+
+    def release(self, grant: Grant, *, disk_refused: bool = False) -> None:
+        """What of the grant did not arrive is given back; nobody writes it any more.
+
+        ``disk_refused``: because the disk took no more. Releasing twice is as good as once.
+        """
+        self._cached.release(grant, disk_refused=disk_refused)
+
     def finish(self, size: int) -> None:
         """The end of a content of unknown size was seen; every byte before it was written."""
         self._cached.finish(size)
 
-    def proof(self) -> Proof | None:
-        """What must still be read for the comparison, in a thread; None: see ``crc``."""
-        return self._cached.proof()
-
     @property
     def crc(self) -> int:
-        """The CRC-32 of the content, when ``unproved`` and ``proof`` is None."""
+        """The CRC-32 of the content, when ``unproved``; -1 if too little of it is known."""
         return self._cached.crc
 
     def settle(self) -> None:

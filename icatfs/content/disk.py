@@ -1,10 +1,15 @@
-"""Two calls of Linux that Python does not have: free a part of a file, sync a whole file system."""
+"""Calls of Linux that Python does not have: free parts of a file, sync a whole file system."""
 
 from __future__ import annotations
 
 import ctypes
 import errno
 import os
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from icatfs.content.extents import Extents
 
 _KEEP_SIZE = 0x01
 _PUNCH_HOLE = 0x02
@@ -23,6 +28,14 @@ def punch(fd: int, start: int, stop: int) -> bool:
     except AttributeError:
         return False
     return not failed
+
+
+def keep_only(fd: int, extents: Extents) -> None:
+    """Give everything of a file back to the disk but these ranges, as far as the disk can."""
+    with suppress(OSError):
+        os.ftruncate(fd, extents.end)
+    for start, stop in extents.gaps(0, extents.end):
+        punch(fd, start, stop)
 
 
 def sync_file_system(folder: str) -> None:

@@ -15,18 +15,19 @@ from __future__ import annotations
 import os
 import sqlite3
 import zlib
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from icatfs.content.chunks import Checksums, Piece, cut
 from icatfs.content.disk import sync_file_system
-from icatfs.content.extents import Extents
 from icatfs.values import ContentVersion, DatafileId
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-_FORMAT = 1
+_FORMAT = 2
 _FILES_SYNCED_ONE_BY_ONE = 16
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS content (
@@ -36,15 +37,13 @@ CREATE TABLE IF NOT EXISTS content (
     mtime_ns INTEGER NOT NULL,
     checksum TEXT,
     size INTEGER,
-    extents BLOB NOT NULL,
+    pieces BLOB NOT NULL,
     held INTEGER NOT NULL,
     used_at REAL NOT NULL,
     proof INTEGER NOT NULL
 ) WITHOUT ROWID
 """
-_COLUMNS = (
-    "name, datafile, catalogued_size, mtime_ns, checksum, size, extents, held, used_at, proof"
-)
+_COLUMNS = "name, datafile, catalogued_size, mtime_ns, checksum, size, pieces, held, used_at, proof"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,16 +53,20 @@ class Record:
     name: str
     version: ContentVersion
     size: int | None
-    extents: bytes
+    pieces: bytes | None
+    """What is there, with its CRC-32s, as `icatfs.content.chunks.Checksums` packs it.
+
+    None for a whole file that came from elsewhere: it is read when it is recorded.
+    """
     held: int
-    """Bytes in the extents."""
+    """How many bytes that is."""
     used_at: float
     """Wall clock; orders eviction across restarts."""
 
     @property
     def proof(self) -> int:
         """A checksum of the record itself."""
-        text = repr((self.name, self.version, self.size, self.extents, self.held))
+        text = repr((self.name, self.version, self.size, self.pieces, self.held))
         return zlib.crc32(text.encode())
 
     def row(self) -> tuple[object, ...]:
@@ -76,7 +79,7 @@ class Record:
             version.mtime_ns,
             version.checksum,
             self.size,
-            self.extents,
+            self.pieces,
             self.held,
             self.used_at,
             self.proof,
@@ -93,13 +96,13 @@ def _record(row: tuple[object, ...]) -> Record | None:
             int(mtime_ns),
             (str() | None) as checksum,
             (int() | None) as size,
-            bytes(extents),
+            bytes(pieces),
             int(held),
             float(used_at),
             int(proof),
         ):
             version = ContentVersion(DatafileId(datafile), catalogued, mtime_ns, checksum)
-            record = Record(name, version, size, extents, held, used_at)
+            record = Record(name, version, size, pieces, held, used_at)
             return record if record.proof == proof and is_sound(record) else None
     return None
 
@@ -109,7 +112,7 @@ def is_sound(record: Record) -> bool:
     if "/" in record.name or record.name.startswith("."):
         return False
     try:
-        extents = Extents.unpack(record.extents)
+        extents = Checksums.unpack(record.pieces or b"").extents()
     except ValueError:
         return False
     limit = record.version.size if record.version.size is not None else record.size
@@ -193,16 +196,44 @@ class Index:
         """The records whose files are still there, all of their bytes on the disk."""
         if len(records) > _FILES_SYNCED_ONE_BY_ONE:
             sync_file_system(str(self.data))
-            return records
-        return [record for record in records if self._synced(record.name)]
+            return [read for record in records if (read := self._read(record)) is not None]
+        return [synced for record in records if (synced := self._synced(record)) is not None]
 
-    def _synced(self, name: str) -> bool:
+    def _synced(self, record: Record) -> Record | None:
+        with self._opened(record) as fd:
+            if fd is not None:
+                os.fdatasync(fd)
+        return self._read(record)
+
+    def _read(self, record: Record) -> Record | None:
+        """The record with its pieces; None if the file has gone, or is not what it should be."""
+        with self._opened(record) as fd:
+            if fd is None or record.pieces is not None:
+                return record if fd is not None else None
+            checksums = checksums_of(fd, record.held)
+        if record.version.crc32 not in (None, checksums.whole(record.held)):
+            return None
+        return replace(record, pieces=checksums.pack(checksums.chunks()))
+
+    @contextmanager
+    def _opened(self, record: Record) -> Iterator[int | None]:
         try:
-            fd = os.open(self.data / name, os.O_RDWR | os.O_CLOEXEC)
+            fd = os.open(self.data / record.name, os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:
-            return False
+            yield None
+            return
         try:
-            os.fdatasync(fd)
+            yield fd
         finally:
             os.close(fd)
-        return True
+
+
+def checksums_of(fd: int, size: int) -> Checksums:
+    """What the first ``size`` bytes of a file are; fewer where it is shorter. Blocks; OSError."""
+    checksums = Checksums()
+    for start, stop in cut(0, size):
+        data = os.pread(fd, stop - start, start)
+        if len(data) < stop - start:
+            break
+        checksums.add(Piece(start, stop, zlib.crc32(data)))
+    return checksums

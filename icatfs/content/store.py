@@ -35,9 +35,10 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from icatfs.content.cached import FILE_COST, Cached
+from icatfs.content.cached import Cached
 from icatfs.content.cachefile import CacheFile
-from icatfs.content.extents import Extents
+from icatfs.content.chunks import Checksums
+from icatfs.content.house import FILE_COST
 from icatfs.content.index import Index, Record
 from icatfs.content.ownership import own_folder, unusable
 
@@ -137,8 +138,7 @@ class ContentStore:
                 return
             self._used += FILE_COST
             self._entries[version] = _Entry(name, size)
-            extents = Extents([(0, size)]).pack()
-            self._records[version] = Record(name, version, size, extents, size, time.time())
+            self._records[version] = Record(name, version, size, None, size, time.time())
             self._something.set()
 
     def drop(self, version: ContentVersion) -> None:
@@ -261,7 +261,7 @@ class ContentStore:
             if error.errno not in (errno.EMFILE, errno.ENFILE):
                 self._remove(version)
             return cached
-        if os.fstat(fd).st_size < Extents.unpack(record.extents).end:
+        if os.fstat(fd).st_size < _end_of(record):
             os.close(fd)
             self._remove(version)
             return cached
@@ -392,6 +392,10 @@ async def open_store(
                 scope.shield = True
                 await store.save()
             store.close()
+
+
+def _end_of(record: Record) -> int:
+    return record.held if record.pieces is None else Checksums.unpack(record.pieces).extents().end
 
 
 def _loaded(folder: Path, most: int, min_free: int) -> ContentStore:

@@ -244,7 +244,7 @@ class Transfer:
             with stream.scope:
                 await stream.carrier.carry(lambda count: self._goes_on(stream, count))
             if self._is_to_prove(stream):
-                await stream.carrier.prove()
+                stream.carrier.prove()
             is_over = True
         except IcatfsError as reason:
             error = reason
