@@ -2,9 +2,9 @@
 
 A `Cached` is what the store has of one version; every opener gets a `CacheFile`, a pin on it.
 Bytes are in a sparse data file, and `Extents` say which of them are there. They come through
-``pwrite``, or from anywhere into the data file itself under a `Grant`: ``arrived`` then says which,
-with their CRC-32. Nobody writes where something is already, or where a grant is out: so a CRC-32
-that is known is that of the bytes that are read. Three things make it more than that.
+``pwrite``, or from anywhere into the data file itself under a `Grant`: ``arrived`` then says which.
+Nobody writes where something is already, or where a grant is out: so a CRC-32 that is known is that
+of the bytes that are read.
 
 **Proof.** A file that has arrived is compared with the catalogue's CRC-32 *before its last piece is
 shown*: the piece that would complete it is written, but withheld until ``settle``. So a program
@@ -35,11 +35,13 @@ import logging
 import os
 import time
 import zlib
-from itertools import count as counter
+from functools import partial
 from typing import TYPE_CHECKING
 
 from icatfs.content import disk
+from icatfs.content.checking import Unchecked, altered
 from icatfs.content.chunks import CHUNK, Checksums, Piece, cut
+from icatfs.content.datafile import DataFile
 from icatfs.content.extents import Extents
 from icatfs.content.held import Held
 from icatfs.content.house import FILE_COST, Grant
@@ -58,42 +60,16 @@ _TIGHT_ROOM = 2**20
 _CHECKED_AT_ONCE = 2 * CHUNK
 """More than any read of the kernel: ``missing`` for a wider range takes the rest on trust."""
 
-_files = counter(1)
-
 
 class Cached:
     """What the store has of one version, shared by all who have it open."""
-
-    __slots__ = (
-        "_ages",
-        "_checksums",
-        "_fd",
-        "_file",
-        "_held",
-        "_house",
-        "_is_unread",
-        "_promised",
-        "_proved",
-        "_shown",
-        "_unchecked",
-        "_withheld",
-        "extents",
-        "name",
-        "on_disk",
-        "pins",
-        "size",
-        "unproved",
-        "version",
-    )
 
     def __init__(self, house: House, version: ContentVersion) -> None:
         # given
         self._house = house
         self.version = version
-        # mutable: the data file; "", -1 and 0 before the first byte
-        self.name = ""
-        self._fd = -1
-        self._file = 0
+        # mutable: the data file, None before the first byte
+        self._file: DataFile | None = None
         self.on_disk = 0
         # mutable: what is there, and what is about to be
         self.extents = Extents()
@@ -109,8 +85,8 @@ class Cached:
         self.unproved = False
         self._is_unread = False
         """Whether this came from elsewhere, compared, and no CRC-32 of its chunks is known yet."""
-        # mutable: for each chunk whether it is to be checked, None when no more is
-        self._unchecked: bytearray | None = None
+        # mutable: the chunks to be checked, None when no more are
+        self._unchecked: Unchecked | None = None
         # mutable: whether anybody may have read some of this
         self._shown = False
 
@@ -129,11 +105,9 @@ class Cached:
         """How many bytes a stream may run ahead of whoever reads this file."""
         return _TIGHT_ROOM if self._held.size else self._house.spread
 
-    def attach(self, record: Record, fd: int) -> None:
+    def attach(self, record: Record, file: DataFile) -> None:
         """Begin with the data file of a record."""
-        self.name = record.name
-        self._fd = fd
-        self._file = next(_files)
+        self._file = file
         self.on_disk = record.held
         self.size = record.size
         self._shown = True
@@ -145,19 +119,17 @@ class Cached:
         self.extents = self._checksums.extents()
         self._proved = self._proved or self.complete
         self._ages = dict.fromkeys(self._checksums.chunks())
-        self._unchecked = bytearray(self.extents.end // CHUNK + 1)
-        for number in self._ages:
-            self._unchecked[number] = 1
+        self._unchecked = Unchecked(self._checksums.chunks()) or None
 
     def detach(self) -> Record | None:
         """End: the record of what is on the disk, None if that is nothing. Closes the file."""
         record = self.record()
-        if self._fd >= 0:
-            if record is not None and record.held < self.on_disk and record.pieces is not None:
-                disk.keep_only(self._fd, Checksums.unpack(record.pieces).extents())
-            os.close(self._fd)
-            self._fd = -1
         held = record.held if record else 0
+        if self._file is not None:
+            if record is not None and record.pieces is not None and held < self.on_disk:
+                disk.keep_only(self._file.fd, Checksums.unpack(record.pieces).extents())
+            self._file.close()
+            self._file = None
         self._house.count(held - self.on_disk)
         self.on_disk = held
         self._held.clear()
@@ -165,17 +137,17 @@ class Cached:
 
     def record(self) -> Record | None:
         """What is in the data file and may be relied on later; by whole chunks."""
-        if not self.name:
+        if self._file is None:
             return None
+        name = self._file.name
         if self._is_unread:
-            return Record(self.name, self.version, self.size, None, self.on_disk, time.time())
-        without = {number for number in self._ages if number in self._held}
-        if self._withheld is not None:
-            without.add(self._withheld[0] // CHUNK)
-        kept = [number for number in self._checksums.chunks() if number not in without]
+            return Record(name, self.version, self.size, None, self.on_disk, time.time())
+        waiting = -1 if self._withheld is None else self._withheld[0] // CHUNK
+        chunks = self._checksums.chunks()
+        kept = [one for one in chunks if one not in self._held and one != waiting]
         pieces = self._checksums.pack(kept)
         held = sum(run.stop - run.start for one in kept for run in self._checksums.runs(one))
-        return Record(self.name, self.version, self.size, pieces, held, time.time())
+        return Record(name, self.version, self.size, pieces, held, time.time())
 
     def unpin(self) -> None:
         """One opener less."""
@@ -199,41 +171,28 @@ class Cached:
         if self._unchecked is not None:
             self._check(offset, offset + size)
         try:
-            if not self._held.size:
-                return os.pread(self._fd, size, offset) if self._fd >= 0 else b""
-            return self._held.read(self._fd, offset, size)
+            if self._file is not None and not self._held.size:
+                return os.pread(self._file.fd, size, offset)
+            return self._held.read(self._file, offset, size)
         except OSError as error:
             log.warning("the cache of datafile %d cannot be read: %s", self.version.datafile, error)
             self.reset()
             return b""
 
     def _check(self, start: int, stop: int) -> None:
-        """Compare the chunks of [start, stop) that were not, since they were kept."""
-        for number in range(start // CHUNK, -(-stop // CHUNK)):
-            unchecked = self._unchecked
-            if unchecked is None or number >= len(unchecked):
-                return
-            if unchecked[number]:
-                self._check_chunk(number, unchecked)
-
-    def _check_chunk(self, number: int, unchecked: bytearray) -> None:
-        for run in self._checksums.runs(number):
-            try:
-                data = self._held.read(self._fd, run.start, run.stop - run.start)
-            except OSError:
-                data = b""
-            if zlib.crc32(data) != run.crc32 or len(data) != run.stop - run.start:
-                log.warning(
-                    "the disk of the cache changed what it had of datafile %d at byte %d: that is"
-                    " dropped, and fetched again",
-                    self.version.datafile,
-                    run.start,
-                )
+        """Compare the chunks of [start, stop) that were not compared since they were kept."""
+        unchecked = self._unchecked
+        assert unchecked is not None
+        for number in unchecked.among(start, stop):
+            wrong = altered(self._checksums.runs(number), partial(self._held.read, self._file))
+            if wrong is not None:
+                words = "the disk altered bytes of datafile %d in the cache: they are fetched again"
+                log.warning(words, self.version.datafile)
                 self._begin_again()
                 return
-        unchecked[number] = 0
-        if 1 not in unchecked:
-            self._unchecked = None
+            unchecked.discard(number)
+            if not unchecked:
+                self._unchecked = None
 
     # Arriving.
 
@@ -257,18 +216,20 @@ class Cached:
         if free is None or free[0] != start:
             return None
         stop = free[1]
-        if not self._house.admit(stop - start):
+        count = stop - start
+        if not self._house.admit(count):
             return None
-        if not self._has_file():
-            self._house.count(start - stop)
+        file = self._writable()
+        if file is None:
+            self._house.count(-count)
             return None
-        self.on_disk += stop - start
+        self.on_disk += count
         self._promised.add(start, stop)
-        return Grant(self._fd, self._file, start, stop)
+        return Grant(file.fd, file.number, start, stop)
 
     def arrived(self, grant: Grant, pieces: Sequence[Piece]) -> None:
         """These pieces are in the data file now."""
-        if grant.file != self._file:
+        if self._file is None or grant.file != self._file.number:
             return
         for piece in pieces:
             assert piece.start == grant.written, "the pieces of a grant are consecutive"
@@ -281,10 +242,10 @@ class Cached:
     def release(self, grant: Grant, *, disk_refused: bool = False) -> None:
         """Give back what of the grant did not arrive."""
         rest = grant.stop - grant.written
-        if grant.file != self._file or not rest:
+        if self._file is None or grant.file != self._file.number or not rest:
             return
         self._promised.remove(grant.written, grant.stop)
-        disk.punch(self._fd, grant.written, grant.stop)
+        self._file.punch(grant.written, grant.stop)
         grant.stop = grant.written
         self.on_disk -= rest
         self._house.count(-rest)
@@ -296,8 +257,7 @@ class Cached:
         if self._proved:
             self.size = size
         else:
-            self._withheld = (size, size)
-            self.unproved = True
+            self._withheld, self.unproved = (size, size), True
         self._house.changed(self)
 
     @property
@@ -334,54 +294,33 @@ class Cached:
         self._ages.pop(number, None)
         self._ages[number] = None
         self._checksums.add(piece)
-        if (
-            self._proved
-            or self.size is None
-            or self.unproved
-            or self._checksums.whole(self.size) is None
-        ):
-            self.extents.add(piece.start, piece.stop)
+        waits = not (self._proved or self.unproved or self.size is None)
+        if waits and self._checksums.whole(self.size or 0) is not None:
+            self._withheld, self.unproved = (piece.start, piece.stop), True
         else:
-            self._withheld = (piece.start, piece.stop)
-            self.unproved = True
+            self.extents.add(piece.start, piece.stop)
 
     def _write(self, offset: int, data: memoryview) -> bool:
         """Write to the data file; False where there is no room."""
         count = len(data)
         if not self._house.admit(count):
             return False
-        if self._write_now(offset, data) or (
-            self._house.disk_refused(count) and self._write_now(offset, data)
+        file = self._writable()
+        if file is not None and (
+            file.write(offset, data)
+            or (self._house.disk_refused(count) and file.write(offset, data))
         ):
             self.on_disk += count
             return True
         self._house.count(-count)
         return False
 
-    def _write_now(self, offset: int, data: memoryview) -> bool:
-        if not self._has_file():
-            return False
-        try:
-            return os.pwrite(self._fd, data, offset) == len(data)
-        except OSError as error:
-            log.debug("the cache's disk refuses: %s", error)
-            return False
-
-    def _has_file(self) -> bool:
-        """Whether there is a data file, made now if need be."""
-        if self._fd >= 0:
-            return True
-        name = self._house.new_name(self.version)
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        try:
-            self._fd = os.open(self._house.folder / name, flags, 0o600)
-        except OSError as error:
-            log.debug("the cache's disk refuses: %s", error)
-            return False
-        self.name = name
-        self._file = next(_files)
-        self._house.count(FILE_COST)
-        return True
+    def _writable(self) -> DataFile | None:
+        """The data file, made now if need be; None where the disk refuses."""
+        if self._file is None:
+            self._file = DataFile.create(self._house.folder, self._house.new_name(self.version))
+            self._house.count(FILE_COST if self._file else 0)
+        return self._file
 
     # Going.
 
@@ -393,15 +332,12 @@ class Cached:
         self._begin_again()
 
     def _begin_again(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
-        if self.name:
-            self._house.forget(self.name)
+        if self._file is not None:
+            self._house.forget(self._file.name)
             self._house.count(-FILE_COST)
-            self.name = ""
+            self._file.close()
+            self._file = None
         self._house.count(-self.on_disk)
-        self._file = 0
         self.on_disk = 0
         self.extents.clear()
         self._held.clear()
@@ -439,10 +375,10 @@ class Cached:
         for run in runs:
             self.extents.remove(run.start, run.stop)
         if self._withheld is not None and self._withheld[0] // CHUNK == number:
-            self._withheld = None
-            self.unproved = False
+            self._withheld, self.unproved = None, False
         freed = sum(run.stop - run.start for run in runs) - self._held.drop(number)
-        if not freed or not all(disk.punch(self._fd, run.start, run.stop) for run in runs):
+        file = self._file
+        if not freed or not file or not all(file.punch(run.start, run.stop) for run in runs):
             return 0
         self.on_disk -= freed
         self._house.count(-freed)
@@ -455,12 +391,9 @@ class Cached:
 
     def _renamed(self) -> bool:
         """Whether the data file has a name now that no record knows."""
-        name = self._house.new_name(self.version)
-        try:
-            os.rename(self._house.folder / self.name, self._house.folder / name)
-        except OSError as error:
-            log.debug("a file of the cache cannot be renamed: %s", error)
+        assert self._file is not None
+        old = self._file.name
+        if not self._file.rename(self._house.new_name(self.version)):
             return False
-        self._house.forget(self.name)
-        self.name = name
+        self._house.forget(old)
         return True

@@ -1,16 +1,20 @@
-"""Calls of Linux that Python does not have: free parts of a file, sync a whole file system."""
+"""What the disk can do for the cache: free parts of a file, sync everything, take a file over."""
 
 from __future__ import annotations
 
 import ctypes
 import errno
 import os
+import shutil
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from icatfs.content.extents import Extents
 
+_COPIED_AT_MOST = 64 * 2**20
 _KEEP_SIZE = 0x01
 _PUNCH_HOLE = 0x02
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -47,3 +51,15 @@ def sync_file_system(folder: str) -> None:
             raise OSError(code or errno.EIO, os.strerror(code or errno.EIO), folder)
     finally:
         os.close(fd)
+
+
+def moved(source: Path, target: Path, size: int) -> bool:
+    """Whether the file is now at its new place, to where it was moved or, if small, copied."""
+    try:
+        os.rename(source, target)
+    except OSError as error:
+        if error.errno != errno.EXDEV or size > _COPIED_AT_MOST:
+            return False
+        shutil.copyfile(source, target)
+    os.chmod(target, 0o600)
+    return True

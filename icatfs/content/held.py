@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 from icatfs.content.chunks import CHUNK, cut
+
+if TYPE_CHECKING:
+    from icatfs.content.datafile import DataFile
 
 
 class Held:
@@ -48,9 +52,9 @@ class Held:
         self._chunks.clear()
         self.size = 0
 
-    def read(self, fd: int, offset: int, size: int) -> bytes:
-        """Bytes of the data file (none if ``fd`` is negative) under those that are here."""
-        data = bytearray(os.pread(fd, size, offset)) if fd >= 0 else bytearray()
+    def read(self, file: DataFile | None, offset: int, size: int) -> bytes:
+        """Bytes of the data file under those that are here. OSError."""
+        data = bytearray(os.pread(file.fd, size, offset)) if file else bytearray()
         for number in range(offset // CHUNK, (offset + size - 1) // CHUNK + 1):
             for start, piece in self._chunks.get(number, ()):
                 first, last = max(start, offset), min(start + len(piece), offset + size)

@@ -25,7 +25,6 @@ import errno
 import logging
 import os
 import secrets
-import shutil
 import sqlite3
 import time
 from collections import Counter
@@ -38,6 +37,8 @@ import trio
 from icatfs.content.cached import Cached
 from icatfs.content.cachefile import CacheFile
 from icatfs.content.chunks import Checksums
+from icatfs.content.datafile import DataFile
+from icatfs.content.disk import moved
 from icatfs.content.house import FILE_COST
 from icatfs.content.index import Index, Record
 from icatfs.content.ownership import own_folder, unusable
@@ -57,7 +58,6 @@ _LAST_SAVE_S = 30.0
 _LOOK_AT_DISK_EVERY = 4 * 2**20
 _DISK_FULL_S = 30.0
 _NEWEST = 8 * 2**20
-_COPIED_AT_MOST = 64 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +133,7 @@ class ContentStore:
             if not size or size != version.size or not self.admit(size):
                 return
             name = self.new_name(version)
-            if not self._moved(source, self.folder / name, size):
+            if not moved(source, self.folder / name, size):
                 self._used -= size
                 return
             self._used += FILE_COST
@@ -265,7 +265,7 @@ class ContentStore:
             os.close(fd)
             self._remove(version)
             return cached
-        cached.attach(record, fd)
+        cached.attach(record, DataFile(self.folder, entry.name, fd))
         return cached
 
     def _remove(self, version: ContentVersion) -> None:
@@ -275,17 +275,6 @@ class ContentStore:
         if entry is not None:
             self._used -= entry.held + FILE_COST
             self.forget(entry.name)
-
-    def _moved(self, source: Path, target: Path, size: int) -> bool:
-        """Whether the file is now at its place in the cache."""
-        try:
-            os.rename(source, target)
-        except OSError as error:
-            if error.errno != errno.EXDEV or size > _COPIED_AT_MOST:
-                return False
-            shutil.copyfile(source, target)
-        os.chmod(target, 0o600)
-        return True
 
     # Room.
 
