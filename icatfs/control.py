@@ -87,7 +87,7 @@ def sockets() -> Iterator[Path]:
     yield from sorted(runtime_folder().glob("*.sock"))
 
 
-def ask(path: Path, command: str, *, timeout_s: float = 10.0, **arguments: object) -> Any:
+def ask(path: Path, command: str, /, *, timeout_s: float = 10.0, **arguments: object) -> Any:
     """Send one command to a mount and wait for its answer.
 
     Raises `MountError` when nothing listens or the answer does not come, or with the sentence of
@@ -102,7 +102,7 @@ def ask(path: Path, command: str, *, timeout_s: float = 10.0, **arguments: objec
 
 
 def listen(
-    path: Path, command: str, *, timeout_s: float = _SILENCE_S, **arguments: object
+    path: Path, command: str, /, *, timeout_s: float = _SILENCE_S, **arguments: object
 ) -> Generator[Any, None, Any]:
     """Send a command that answers in parts: yields each part as it comes, returns the result.
 

@@ -20,14 +20,17 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from icatfs.catalogue.sizes import Sizes
 from icatfs.catalogue.tree import Catalogue, Ttl, open_catalogue
+from icatfs.commands import Desk
 from icatfs.config import Config
 from icatfs.content.store import CacheFile, ContentStore, open_store
 from icatfs.content.transfer import Transfer, open_transfer
-from icatfs.control import Command, open_control
+from icatfs.control import Command, Talk, open_control
 from icatfs.errors import ConfigError, NotAFacility, NotFound, ProtocolError
 from icatfs.fs.filesystem import FileSystem, FsOptions, open_filesystem
 from icatfs.fs.publishing import WritingServices
+from icatfs.fs.recalls import Survey
 from icatfs.fs.writing import Writing, WritingOptions, open_writing
 from icatfs.fuse.callers import ProcCallers
 from icatfs.fuse.kernel import KernelNotifier, serve
@@ -74,6 +77,7 @@ class Services:
     writing: Writing
     notifier: KernelNotifier
     filesystem: FileSystem[CacheFile]
+    desk: Desk
 
 
 async def preflight(config: Config) -> Properties:
@@ -189,12 +193,19 @@ async def _build(config: Config, credentials: Credentials, stack: AsyncExitStack
         writing,
         notifier,
         filesystem,
+        Desk(
+            survey=Survey(catalogue, Sizes(icat, keeper), recall, root),
+            recall=recall,
+            ids=ids,
+            keeper=keeper,
+            mode=mode,
+        ),
     )
     await enter(open_control(config.mountpoint, _commands(services)))
     return services
 
 
-def _commands(services: Services) -> Mapping[str, Command]:
+def _commands(services: Services) -> Mapping[str, Command | Talk]:
     """What the control socket answers."""
 
     async def status(_: Mapping[str, Any]) -> object:
@@ -224,7 +235,8 @@ def _commands(services: Services) -> Mapping[str, Command]:
     async def refresh(_: Mapping[str, Any]) -> None:
         services.filesystem.refresh()
 
-    return {"status": status, "pending": pending, "refresh": refresh}
+    own = {"status": status, "pending": pending, "refresh": refresh}
+    return {**own, **services.desk.commands()}
 
 
 def _open_transport(config: Config) -> AbstractAsyncContextManager[Transport]:

@@ -26,6 +26,7 @@ LAYERS = [
     {"catalogue", "content", "recall", "staging"},
     {"fs"},
     {"fuse", "control"},
+    {"commands"},
     {"daemon"},
     {"cli"},
     {"__main__"},

@@ -166,6 +166,21 @@ class RecallCoordinator:
             return status
         return await self._questions.run(key, lambda: self._ask_status(key, datafile))
 
+    async def status_of_dataset(self, dataset: DatasetId) -> OnlineStatus:
+        """The worst status of its files, as `status_of`."""
+        if not self._two_level:
+            return OnlineStatus.ONLINE
+        key = Key(dataset)
+        until_s, status = self._answers.get(key, (0.0, OnlineStatus.ARCHIVED))
+        if trio.current_time() < until_s:
+            return status
+        return await self._questions.run(key, lambda: self._ask_status(key, DatafileId(0)))
+
+    @property
+    def by_dataset(self) -> bool | None:
+        """Whether datasets are restored as a whole; None while the server has not shown it."""
+        return self._by_dataset
+
     def status(self) -> RecallStatus:
         """What is being waited for now."""
         now = trio.current_time()
