@@ -42,7 +42,7 @@ from icatfs.ids.source import DataSource
 from icatfs.notify import notify
 from icatfs.recall.coordinator import RecallCoordinator, open_recall
 from icatfs.staging.area import StagingArea, open_staging
-from icatfs.staging.uploader import Uploader
+from icatfs.staging.uploader import Timing, open_uploader
 from icatfs.transport import Limits, Transport, open_transport
 from icatfs.values import WriteMode
 
@@ -151,7 +151,9 @@ async def _build(config: Config, credentials: Credentials, stack: AsyncExitStack
     transfer = await enter(open_transfer(DataSource(ids, keeper)))
     recall = await enter(open_recall(ids, keeper, two_level=await ids.is_two_level()))
     area = await enter(open_staging(config.state_dir, facility=icat.url, user=keeper.user_name))
-    uploader = Uploader(icat, ids, keeper, patience_s=config.close_wait_s)
+    uploader = await enter(
+        open_uploader(icat, ids, keeper, Timing(config.close_wait_s), drain_s=config.unmount_wait_s)
+    )
     writing = await enter(
         open_writing(
             WritingServices(icat, ids, keeper, catalogue, area, uploader, store),

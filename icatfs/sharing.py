@@ -55,15 +55,16 @@ class SingleFlight(Generic[K, T]):
         An exception of the action is raised in every waiter, as a copy with the original as its
         cause. Raises ShuttingDown when the nursery ends before the action does.
         """
-        flight = self._flights.get(key)
-        if flight is None:
-            flight = self._start(key, fn)
+        flight = self.start(key, fn)
         await flight.landed.wait()
         if flight.failure is not None:
             raise _fresh(flight.failure) from flight.failure
         return flight.results[0]
 
-    def _start(self, key: K, fn: Callable[[], Awaitable[T]]) -> _Flight[T]:
+    def start(self, key: K, fn: Callable[[], Awaitable[T]]) -> _Flight[T]:
+        """Have the action of this key running, for whoever asks for its result later."""
+        if key in self._flights:
+            return self._flights[key]
         flight: _Flight[T] = _Flight()
         try:
             self._nursery.start_soon(self._fly, key, flight, fn, name=fn)

@@ -20,7 +20,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 LAYERS = [
     {"errors", "values"},
-    {"config", "sharing", "notify"},
+    {"config", "sharing", "notify", "crashing"},
     {"transport"},
     {"icat", "ids"},
     {"catalogue", "content", "recall", "staging"},

@@ -21,7 +21,7 @@ from icatfs.errors import Busy, NotPermitted
 from icatfs.values import DatasetId, Kind
 
 if TYPE_CHECKING:
-    from icatfs.staging.area import StagedFile
+    from icatfs.staging.staged import StagedFile
 
 TEMPORARY_NAMES = (
     ".*.[A-Za-z0-9][A-Za-z0-9][A-Za-z0-9][A-Za-z0-9][A-Za-z0-9][A-Za-z0-9]",  # rsync

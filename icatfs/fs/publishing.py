@@ -14,7 +14,6 @@ from icatfs.icat.client import IcatClient
 from icatfs.icat.session import SessionKeeper
 from icatfs.ids.client import IdsClient
 from icatfs.staging.area import StagingArea
-from icatfs.staging.formats import choose_format
 from icatfs.staging.uploader import Target, Uploader
 from icatfs.values import DatafileId, DatasetId, FacilityId, Kind
 
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     import trio
 
     from icatfs.fs.drafts import Draft, Overlay
-    from icatfs.icat.records import DatafileRow, Format, Named
+    from icatfs.icat.records import DatafileRow, Named
 
 log = logging.getLogger(__name__)
 
@@ -50,14 +49,12 @@ class Publishing:
     def __init__(
         self,
         services: WritingServices,
-        types: Types,
         overlay: Overlay,
         own_files: set[DatafileId],
         nursery: trio.Nursery,
     ) -> None:
         # given
         self._services = services
-        self._types = types
         self._overlay = overlay
         self._own_files = own_files
         self._nursery = nursery
@@ -77,10 +74,9 @@ class Publishing:
         folder = draft.node.parent
         assert folder is not None
         dataset = await services.catalogue.node(NodeKey(Kind.DATASET, dataset_of(draft.node)))
-        data_format = await self._types.format_for(dataset, draft.name)
         draft.sending = True
         try:
-            row = await self._send(draft, dataset, data_format)
+            row = await self._send(draft, dataset)
         finally:
             draft.sending = False
         self._overlay.drop_draft(folder, draft)
@@ -89,16 +85,14 @@ class Publishing:
         services.store.adopt(node.version, draft.staged.path)
         draft.become(node)
 
-    async def _send(self, draft: Draft, dataset: Node, data_format: Format) -> DatafileRow:
-        sealed = await draft.staged.seal()
+    async def _send(self, draft: Draft, dataset: Node) -> DatafileRow:
         target = Target(
             dataset=dataset_of(draft.node),
             name=draft.name,
-            format=data_format.id,
             shown=f"{dataset.name}/{draft.name}",
             mtime_ns=draft.mtime_ns,
         )
-        return await self._services.uploader.upload(draft.staged, sealed, target)
+        return await self._services.uploader.store(draft.staged, target)
 
     def publish_later(self, draft: Draft) -> None:
         """Bring a draft that nobody has open to the facility in the background."""
@@ -124,25 +118,14 @@ class Publishing:
 
 
 class Types:
-    """Dataset types and datafile formats of the facilities, asked for once each."""
+    """The dataset types of the facilities, asked for once each."""
 
     def __init__(self, services: WritingServices, dataset_type: str | None) -> None:
         # given
         self._services = services
         self._dataset_type = dataset_type
         # mutable
-        self._formats: dict[FacilityId, list[Format]] = {}
         self._types: dict[FacilityId, list[Named]] = {}
-
-    async def format_for(self, node: Node, name: str) -> Format:
-        """The format of a new file in the dataset of this node."""
-        facility = await self._facility(node)
-        if facility not in self._formats:
-            services = self._services
-            self._formats[facility] = await services.keeper.run(
-                services.icat.datafile_formats, facility
-            )
-        return choose_format(name, self._formats[facility])
 
     async def dataset_type(self, node: Node) -> Named:
         """The type of a new dataset in this visit: the one asked for, else ``other``, else any."""

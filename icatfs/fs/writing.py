@@ -76,7 +76,7 @@ class Writing:
         self._own_files: set[DatafileId] = set()
         self._overlay = Overlay()
         self._types = Types(services, options.dataset_type)
-        self.publishing = Publishing(services, self._types, self._overlay, self._own_files, nursery)
+        self.publishing = Publishing(services, self._overlay, self._own_files, nursery)
         # mutable
         self._own_datasets: set[DatasetId] = set()
 

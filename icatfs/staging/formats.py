@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from icatfs.errors import NotSupported
+from icatfs.errors import NotFound, NotSupported
+from icatfs.values import FacilityId
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from icatfs.icat.client import IcatClient
     from icatfs.icat.records import Format
+    from icatfs.icat.session import SessionKeeper
+    from icatfs.values import DatafileFormatId, DatasetId
+
+_MOST_KNOWN = 10_000
 
 _FORMATS_OF = {
     "nexus": ("nxs", "nx5", "nexus", "nxspe"),
@@ -51,3 +57,33 @@ def _wanted(name: str) -> list[str]:
     if not stem or not extension:
         return []
     return [extension, *(key for key, known in _FORMATS_OF.items() if extension in known)]
+
+
+class Formats:
+    """The formats of new files; each facility is asked for its own once."""
+
+    def __init__(self, icat: IcatClient, keeper: SessionKeeper) -> None:
+        # given
+        self._icat = icat
+        self._keeper = keeper
+        # mutable
+        self._facilities: dict[DatasetId, FacilityId] = {}
+        self._formats: dict[FacilityId, list[Format]] = {}
+
+    async def choose(self, dataset: DatasetId, name: str) -> DatafileFormatId:
+        """The format for a file of this name in this dataset; NotFound, NotSupported."""
+        facility = await self._facility(dataset)
+        if facility not in self._formats:
+            self._formats[facility] = await self._keeper.run(self._icat.datafile_formats, facility)
+        return choose_format(name, self._formats[facility]).id
+
+    async def _facility(self, dataset: DatasetId) -> FacilityId:
+        if dataset not in self._facilities:
+            if len(self._facilities) >= _MOST_KNOWN:
+                self._facilities.clear()
+            query = f"SELECT x.investigation.facility.id FROM Dataset x WHERE x.id = {dataset}"
+            found = await self._keeper.run(self._icat.values, query)
+            if not found:
+                raise NotFound("the dataset does not exist any more, or you may not see it")
+            self._facilities[dataset] = FacilityId(int(found[0]))
+        return self._facilities[dataset]

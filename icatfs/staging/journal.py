@@ -11,22 +11,27 @@ an upload failed: then the bytes no longer have the size and CRC-32 on record, a
 counts as begun.
 
 The journal is an SQLite database of its own with ``synchronous=FULL``: a transition is on the disk
-when the call returns. Calls take about a millisecond for that reason and are made in a thread.
+when the call returns. Calls take about a millisecond for that reason and are made in a thread. All
+mounts of one user at one facility share it; each transition is one statement.
 """
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import time
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from icatfs.values import DatasetId
+from icatfs.values import DatafileFormatId, DatasetId
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
+
+_KEPT_S = 30 * 86400.0
+"""How long what is stored or abandoned stays on record."""
 
 
 class State(StrEnum):
@@ -41,13 +46,14 @@ class State(StrEnum):
 
 FOLLOWING: Mapping[State, frozenset[State]] = {
     State.BEGUN: frozenset({State.SEALED, State.BEGUN, State.ABANDONED}),
-    State.SEALED: frozenset({State.SENDING, State.SEALED, State.ABANDONED}),
+    State.SEALED: frozenset({State.SENDING, State.STORED, State.SEALED, State.ABANDONED}),
     State.SENDING: frozenset({State.STORED, State.SENDING, State.SEALED, State.ABANDONED}),
     State.STORED: frozenset(),
     State.ABANDONED: frozenset(),
 }
 """Which state may follow which: a sending file falls back to sealed when the upload fails, and
-stays if nobody knows whether it did; a state that follows itself has a new reason."""
+stays if nobody knows whether it did; a state that follows itself has a new reason; a sealed file
+that is found at the facility is stored without having been sent again."""
 
 PENDING = frozenset({State.BEGUN, State.SEALED, State.SENDING})
 
@@ -66,22 +72,43 @@ class Entry:
     crc32: int | None
     reason: str | None
     """Why the last attempt to send it failed."""
+    mtime_ns: int | None
+    """The modification time it shall have, once it is sealed."""
+    format: DatafileFormatId | None
+    """The DatafileFormat it was sent with last."""
+    begun: float
+    """When it was created, in seconds since the epoch."""
+    plan: Mapping[str, Any] | None
+    """What is to be done with it beyond sending it, by whoever made the plan."""
 
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS staged (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    state TEXT NOT NULL,
-    dataset INTEGER NOT NULL,
-    name TEXT NOT NULL,
-    shown TEXT NOT NULL,
-    size INTEGER,
-    crc32 INTEGER,
-    reason TEXT,
-    changed REAL NOT NULL
-)
-"""
-_COLUMNS = "id, state, dataset, name, shown, size, crc32, reason"
+@dataclass(frozen=True, slots=True)
+class Home:
+    """Whose files these are: the address of ICAT, and ICAT's name of the user."""
+
+    server: str
+    user: str
+
+
+_COLUMNS = {
+    "id": "INTEGER PRIMARY KEY AUTOINCREMENT",
+    "state": "TEXT NOT NULL",
+    "dataset": "INTEGER NOT NULL",
+    "name": "TEXT NOT NULL",
+    "shown": "TEXT NOT NULL",
+    "size": "INTEGER",
+    "crc32": "INTEGER",
+    "reason": "TEXT",
+    "mtime_ns": "INTEGER",
+    "format": "INTEGER",
+    "begun": "REAL NOT NULL DEFAULT 0",
+    "plan": "TEXT",
+}
+_ALL = ", ".join(_COLUMNS)
+
+
+def _marks(states: Collection[State]) -> str:
+    return ", ".join(f"'{state}'" for state in states)
 
 
 class Journal:
@@ -89,16 +116,43 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        self._connection.execute("PRAGMA busy_timeout = 10000")
         self._connection.execute("PRAGMA journal_mode = WAL")
         self._connection.execute("PRAGMA synchronous = FULL")
-        self._connection.execute("PRAGMA busy_timeout = 5000")
-        self._connection.execute(_SCHEMA)
+        columns = ", ".join(f"{name} {kind}" for name, kind in _COLUMNS.items())
+        self._connection.execute(
+            f"CREATE TABLE IF NOT EXISTS staged ({columns}, changed REAL NOT NULL)"
+        )
+        self._connection.execute("CREATE TABLE IF NOT EXISTS home (server TEXT, user TEXT)")
+        self._add_missing_columns()
+
+    def _add_missing_columns(self) -> None:
+        known = {row[1] for row in self._connection.execute("PRAGMA table_info(staged)")}
+        for name, kind in _COLUMNS.items():
+            if name not in known:
+                self._connection.execute(f"ALTER TABLE staged ADD COLUMN {name} {kind}")
+
+    def settle(self, home: Home) -> None:
+        """Say whose journal it is, and forget what was stored or abandoned long ago."""
+        if self.home() is None:
+            self._connection.execute("INSERT INTO home VALUES (?, ?)", (home.server, home.user))
+        self._connection.execute(
+            f"DELETE FROM staged WHERE state NOT IN ({_marks(PENDING)}) AND changed < ?",
+            (time.time() - _KEPT_S,),
+        )
+
+    def home(self) -> Home | None:
+        """Whose journal it is."""
+        row = self._connection.execute("SELECT server, user FROM home").fetchone()
+        return None if row is None else Home(*row)
 
     def begin(self, dataset: DatasetId, name: str, shown: str) -> int:
         """Record a new file; returns its id, never used twice."""
+        now = time.time()
         cursor = self._connection.execute(
-            "INSERT INTO staged (state, dataset, name, shown, changed) VALUES (?, ?, ?, ?, ?)",
-            (State.BEGUN, dataset, name, shown, time.time()),
+            "INSERT INTO staged (state, dataset, name, shown, begun, changed)"
+            " VALUES (?, ?, ?, ?, ?, ?)",
+            (State.BEGUN, dataset, name, shown, now, now),
         )
         assert cursor.lastrowid is not None
         return cursor.lastrowid
@@ -110,20 +164,24 @@ class Journal:
         *,
         size: int | None = None,
         crc32: int | None = None,
+        mtime_ns: int | None = None,
+        data_format: DatafileFormatId | None = None,
         reason: str | None = None,
     ) -> None:
-        """Change the state; size and CRC-32 stay as they are unless given.
+        """Change the state; facts stay as they are unless given, but for the reason.
 
         Raises ValueError for a transition that `FOLLOWING` does not have: a bug.
         """
-        before = self.entry(entry).state
-        if state not in FOLLOWING[before]:
-            raise ValueError(f"staged file {entry} cannot become {state}: it is {before}")
-        self._connection.execute(
+        before = [one for one in State if state in FOLLOWING[one]]
+        cursor = self._connection.execute(
             "UPDATE staged SET state = ?, size = coalesce(?, size), crc32 = coalesce(?, crc32),"
-            " reason = ?, changed = ? WHERE id = ?",
-            (state, size, crc32, reason, time.time(), entry),
+            " mtime_ns = coalesce(?, mtime_ns), format = coalesce(?, format), reason = ?,"
+            f" changed = ? WHERE id = ? AND state IN ({_marks(before)})",
+            (state, size, crc32, mtime_ns, data_format, reason, time.time(), entry),
         )
+        if cursor.rowcount != 1:
+            found = self.entry(entry).state
+            raise ValueError(f"staged file {entry} cannot become {state}: it is {found}")
 
     def rename(self, entry: int, name: str, shown: str) -> None:
         """Give a file that is not stored yet another name."""
@@ -131,10 +189,15 @@ class Journal:
             "UPDATE staged SET name = ?, shown = ? WHERE id = ?", (name, shown, entry)
         )
 
+    def set_plan(self, entry: int, plan: Mapping[str, Any] | None) -> None:
+        """Record what is to be done with the file beyond sending it."""
+        text = None if plan is None else json.dumps(plan)
+        self._connection.execute("UPDATE staged SET plan = ? WHERE id = ?", (text, entry))
+
     def entry(self, entry: int) -> Entry:
         """One entry; KeyError if there is none."""
         row = self._connection.execute(
-            f"SELECT {_COLUMNS} FROM staged WHERE id = ?", (entry,)
+            f"SELECT {_ALL} FROM staged WHERE id = ?", (entry,)
         ).fetchone()
         if row is None:
             raise KeyError(entry)
@@ -142,9 +205,8 @@ class Journal:
 
     def pending(self) -> list[Entry]:
         """All that the facility does not have yet, oldest first."""
-        marks = ", ".join(f"'{state}'" for state in PENDING)
         rows = self._connection.execute(
-            f"SELECT {_COLUMNS} FROM staged WHERE state IN ({marks}) ORDER BY id"
+            f"SELECT {_ALL} FROM staged WHERE state IN ({_marks(PENDING)}) ORDER BY id"
         )
         return [_entry(row) for row in rows]
 
@@ -153,6 +215,21 @@ class Journal:
         self._connection.close()
 
 
-def _entry(row: tuple[int, str, int, str, str, int | None, int | None, str | None]) -> Entry:
-    number, state, dataset, name, shown, size, crc32, reason = row
-    return Entry(number, State(state), DatasetId(dataset), name, shown, size, crc32, reason)
+def _entry(row: tuple[Any, ...]) -> Entry:
+    number, state, dataset, name, shown, size, crc32, reason, mtime_ns, data_format, begun, plan = (
+        row
+    )
+    return Entry(
+        number,
+        State(state),
+        DatasetId(dataset),
+        name,
+        shown,
+        size,
+        crc32,
+        reason,
+        mtime_ns,
+        None if data_format is None else DatafileFormatId(data_format),
+        begun,
+        None if plan is None else json.loads(plan),
+    )

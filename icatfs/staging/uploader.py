@@ -7,17 +7,26 @@ all means that it may be sent again, another one means that the name was taken. 
 catalogue can be asked, the journal says that the file may have arrived. What the server reports of
 a completed ``put`` is compared with what was sent before anybody is told of success; equal size and
 CRC-32 are the proof, whatever may fail after that.
+
+Uploads run in a nursery of their own, one for each staged file: a ``close`` that is interrupted
+ends, and the upload goes on. While a file is being sent its bytes are brought to the local disk,
+beside the upload and not before it: who is told of success needs them no more, who is told of a
+failure waits until they are there.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
 
+from icatfs.crashing import crash_point
 from icatfs.errors import (
     BadRequest,
     Busy,
@@ -31,16 +40,19 @@ from icatfs.errors import (
 )
 from icatfs.icat.records import DatafileRow
 from icatfs.ids.selection import Selection
+from icatfs.sharing import SingleFlight
+from icatfs.staging.formats import Formats
 from icatfs.staging.journal import State
-from icatfs.values import DatafileFormatId, DatafileId, DatasetId, parse_crc32
+from icatfs.values import DatafileId, DatasetId, parse_crc32
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncIterator
 
     from icatfs.icat.client import IcatClient
     from icatfs.icat.session import SessionKeeper
     from icatfs.ids.client import IdsClient, Stored
-    from icatfs.staging.area import Sealed, StagedFile
+    from icatfs.staging.staged import Sealed, StagedFile
+    from icatfs.values import DatafileFormatId
 
 log = logging.getLogger(__name__)
 
@@ -50,8 +62,6 @@ _NOT_NOW = (Busy, DataArchived)
 """Errors of a dataset that is locked or archived: the server restores it by itself."""
 
 _ATTEMPTS = 3
-_SETTLE_S = 1.0
-_RETRY_S = (0.2, 0.5, 1.0, 2.0, 5.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +70,22 @@ class Target:
 
     dataset: DatasetId
     name: str
-    format: DatafileFormatId
     shown: str
     mtime_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """How long an upload tries.
+
+    ``patience_s``: how long a dataset may be locked or archived before we give up. ``settle_s``:
+    how long the server gets to finish a ``put`` whose answer was lost, before the catalogue is
+    asked. ``retry_s``: pauses before a locked dataset is tried again.
+    """
+
+    patience_s: float
+    settle_s: float = 1.0
+    retry_s: Sequence[float] = (0.2, 0.5, 1.0, 2.0, 5.0)
 
 
 @dataclass(slots=True)
@@ -80,33 +103,62 @@ class Uploader:
         icat: IcatClient,
         ids: IdsClient,
         keeper: SessionKeeper,
-        *,
-        patience_s: float,
-        settle_s: float = _SETTLE_S,
-        retry_s: Sequence[float] = _RETRY_S,
+        nursery: trio.Nursery,
+        timing: Timing,
     ) -> None:
-        """``patience_s``: how long a dataset may be locked or archived before we give up.
-
-        ``settle_s``: how long the server gets to finish a ``put`` whose answer was lost, before
-        the catalogue is asked. ``retry_s``: pauses before a locked dataset is tried again.
-        """
         # given
         self._icat = icat
         self._ids = ids
         self._keeper = keeper
-        self._patience_s = patience_s
-        self._settle_s = settle_s
-        self._retry_s = retry_s
+        self._timing = timing
+        # constant
+        self._formats = Formats(icat, keeper)
+        self._uploads: SingleFlight[int, DatafileRow] = SingleFlight(nursery)
+        self._syncs: SingleFlight[int, None] = SingleFlight(nursery)
 
-    async def upload(self, staged: StagedFile, sealed: Sealed, target: Target) -> DatafileRow:
-        """Put the file and return its catalogue entry, size and CRC-32 compared.
+    @property
+    def under_way(self) -> int:
+        """How many files are being sent."""
+        return len(self._uploads)
+
+    async def store(self, staged: StagedFile, target: Target) -> DatafileRow:
+        """Seal the file, put it, and return its catalogue entry, size and CRC-32 compared.
 
         The journal then says stored. After an error (AccessDenied, Exists, NoSpace, ReadOnly, Busy,
-        Damaged, FacilityUnreachable, FacilityTimeout, ...) it says sealed, or sending if the file
-        may be there for all we know, with the reason; the bytes stay. Cancelled, it says sending:
-        who sends it next asks the catalogue first.
+        Damaged, FacilityUnreachable, FacilityTimeout, StagingFailed ...) it says sealed, or sending
+        if the file may be there for all we know, with the reason, and the bytes are on the local
+        disk. Cancelled, the upload goes on: call again to wait for it.
         """
-        await staged.move(State.SENDING)
+        return await self._uploads.run(staged.entry, partial(self._store, staged, target))
+
+    async def store_again(self, staged: StagedFile, sealed: Sealed, target: Target) -> DatafileRow:
+        """The same for a sealed file of an earlier mount: it may be at the facility already."""
+        action = partial(self._store_again, staged, sealed, target)
+        return await self._uploads.run(staged.entry, action)
+
+    async def _store(self, staged: StagedFile, target: Target) -> DatafileRow:
+        sealed = await staged.seal(mtime_ns=target.mtime_ns)
+        return await self._upload(staged, sealed, target)
+
+    async def _store_again(self, staged: StagedFile, sealed: Sealed, target: Target) -> DatafileRow:
+        failure: IcatfsError | None = None
+        row: DatafileRow | None = None
+        try:
+            row = await self._look_up(sealed, target)
+        except IcatfsError as error:
+            failure = error
+        if failure is not None:
+            await self.not_stored(
+                staged, target.shown, failure, perhaps=staged.state is State.SENDING
+            )
+            raise failure
+        if row is None:
+            return await self._upload(staged, sealed, target)
+        log.info("%s is at the facility already, %d bytes", target.shown, sealed.size)
+        await self._record_stored(staged, target)
+        return row
+
+    async def _upload(self, staged: StagedFile, sealed: Sealed, target: Target) -> DatafileRow:
         outcome = _Outcome()
         failure: IcatfsError | None = None
         try:
@@ -115,7 +167,9 @@ class Uploader:
             failure = error
         if failure is not None:
             await self.not_stored(staged, target.shown, failure, perhaps=outcome.is_open)
+            await self._syncs.run(staged.entry, staged.sync)
             raise failure
+        crash_point("answered")
         await self._record_stored(staged, target)
         row = arrived if isinstance(arrived, DatafileRow) else await self._row(arrived.id)
         log.info("%s is stored, %d bytes", target.shown, sealed.size)
@@ -152,25 +206,29 @@ class Uploader:
     async def _send(
         self, staged: StagedFile, sealed: Sealed, target: Target, outcome: _Outcome
     ) -> Stored | DatafileRow:
-        deadline = trio.current_time() + self._patience_s
+        data_format = await self._formats.choose(target.dataset, target.name)
+        await staged.move(State.SENDING, data_format=data_format)
+        crash_point("sending")
+        self._syncs.start(staged.entry, staged.sync)
+        deadline = trio.current_time() + self._timing.patience_s
         refused = unsure = 0
         failure: IcatfsError | None = None  # the last one that left the outcome open
         while True:
             outcome.is_open = True
             try:
-                return await self._put(staged, sealed, target)
+                return await self._put(staged, sealed, target, data_format)
             except _NOT_NOW as error:
                 outcome.is_open = False
                 if trio.current_time() >= deadline:
                     raise _gave_up(target) from error
-                delay = self._retry_s[min(refused, len(self._retry_s) - 1)]
+                delay = self._timing.retry_s[min(refused, len(self._timing.retry_s) - 1)]
                 refused += 1
             except (Exists, *_UNSURE) as error:
                 if isinstance(error, BadRequest) or (isinstance(error, Exists) and not unsure):
                     outcome.is_open = False
                     raise
                 log.warning("sending %s: %s; looking whether it arrived", target.shown, error)
-                delay, failure = self._settle_s, error
+                delay, failure = self._timing.settle_s, error
                 unsure += 1
             except IcatfsError:
                 outcome.is_open = False
@@ -178,18 +236,21 @@ class Uploader:
             await trio.sleep(delay)
             if failure is None:
                 continue
-            found = await self._look_up(sealed, target, outcome)
+            found = await self._look_up(sealed, target)
+            outcome.is_open = False
             if found is not None:
                 return found
             if unsure >= _ATTEMPTS or isinstance(failure, Exists):
                 raise failure
 
-    async def _put(self, staged: StagedFile, sealed: Sealed, target: Target) -> Stored:
+    async def _put(
+        self, staged: StagedFile, sealed: Sealed, target: Target, data_format: DatafileFormatId
+    ) -> Stored:
         stored = await self._keeper.run(
             self._ids.put,
             target.dataset,
             target.name,
-            target.format,
+            data_format,
             staged.blocks(sealed.size),
             length=sealed.size,
             mod_time_ms=target.mtime_ns // 1_000_000,
@@ -205,7 +266,7 @@ class Uploader:
     async def _remove(self, datafile: DatafileId) -> str:
         """Remove what arrived damaged; says how that went, and raises nothing of ours."""
         failure: IcatfsError | None = None
-        for delay in (0.0, *self._retry_s):
+        for delay in (0.0, *self._timing.retry_s):
             await trio.sleep(delay)
             try:
                 await self._keeper.run(self._ids.delete, Selection(datafiles=(datafile,)))
@@ -226,12 +287,9 @@ class Uploader:
             log.info("the catalogue's facts about datafile %d: %s", datafile, error)
         return None
 
-    async def _look_up(
-        self, sealed: Sealed, target: Target, outcome: _Outcome
-    ) -> DatafileRow | None:
+    async def _look_up(self, sealed: Sealed, target: Target) -> DatafileRow | None:
         """The entry if the file arrived, None if nothing did; `Exists` if the name is another's."""
         row = await self._keeper.run(self._icat.datafile_named, target.dataset, target.name)
-        outcome.is_open = False
         if row is None:
             return None
         if row.size == sealed.size and parse_crc32(row.checksum) == sealed.crc32:
@@ -266,3 +324,18 @@ def _gave_up(target: Target) -> Busy:
         f"{target.shown}: its dataset is locked or archived at the facility and did not become "
         "ready in time; try again later"
     )
+
+
+@asynccontextmanager
+async def open_uploader(
+    icat: IcatClient, ids: IdsClient, keeper: SessionKeeper, timing: Timing, *, drain_s: float
+) -> AsyncIterator[Uploader]:
+    """The uploader; at the end it gives uploads under way ``drain_s`` seconds, then cuts them."""
+    try:
+        async with trio.open_nursery() as nursery:
+            yield Uploader(icat, ids, keeper, nursery, timing)
+            nursery.cancel_scope.deadline = trio.current_time() + drain_s
+    except BaseExceptionGroup as group:  # uploads keep their errors: it is the caller's
+        if len(group.exceptions) > 1:
+            raise
+        raise group.exceptions[0] from group.exceptions[0].__cause__

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import zlib
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 import trio
+import trio.lowlevel
 
 from icatfs.errors import (
     AccessDenied,
@@ -19,12 +21,12 @@ from icatfs.errors import (
     IcatfsError,
     ServerError,
 )
-from icatfs.icat.records import DatafileRow
+from icatfs.icat.records import DatafileRow, Format
 from icatfs.ids.client import IdsClient, Stored
-from icatfs.staging.area import Sealed, StagedFile, StagingArea, open_staging
+from icatfs.staging.area import StagingArea, open_staging
 from icatfs.staging.journal import State
-from icatfs.staging.uploader import Target, Uploader
-from icatfs.values import DatafileFormatId, DatafileId, DatasetId
+from icatfs.staging.uploader import Target, Timing, Uploader, open_uploader
+from icatfs.values import DatafileFormatId, DatafileId, DatasetId, FacilityId
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
@@ -33,10 +35,11 @@ if TYPE_CHECKING:
     from icatfs.icat.client import IcatClient
     from icatfs.icat.session import SessionKeeper
     from icatfs.ids.selection import Selection
+    from icatfs.staging.staged import StagedFile
 
 CONTENT = b"Hello John!\n"
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
-TARGET = Target(DatasetId(7), "a/hello.txt", DatafileFormatId(3), "ds/a/hello.txt", 10**18)
+TARGET = Target(DatasetId(7), "a/hello.txt", "ds/a/hello.txt", 10**18)
 
 
 @dataclass
@@ -90,6 +93,14 @@ class Facility:
         self._check()
         return next((self._row(number, content) for number, content in self.files.items()), None)
 
+    async def values(self, _session: str, _query: str) -> list[Any]:
+        """The facility of the dataset."""
+        return [1]
+
+    async def datafile_formats(self, _session: str, _facility: FacilityId) -> list[Format]:
+        """The formats there are."""
+        return [Format(DatafileFormatId(3), "other", "1")]
+
     def _check(self) -> None:
         if self.catalogue_is_gone:
             raise FacilityUnreachable("the catalogue is gone")
@@ -113,27 +124,33 @@ async def area(tmp_path: Path) -> AsyncIterator[StagingArea]:
         yield opened
 
 
-async def staged_in(area: StagingArea) -> tuple[StagedFile, Sealed]:
+async def staged_in(area: StagingArea) -> StagedFile:
     staged = await area.begin(TARGET.dataset, TARGET.name, TARGET.shown)
     staged.pwrite(0, CONTENT)
-    return staged, await staged.seal()
+    return staged
 
 
-def uploader(facility: Facility, patience_s: float = 5) -> Uploader:
-    return Uploader(
+@asynccontextmanager
+async def uploader(facility: Facility, patience_s: float = 5) -> AsyncIterator[Uploader]:
+    async with open_uploader(
         cast("IcatClient", facility),
         cast("IdsClient", facility),
         cast("SessionKeeper", Keeper()),
-        patience_s=patience_s,
-        settle_s=0,
-        retry_s=(0.01,),
-    )
+        Timing(patience_s, settle_s=0, retry_s=(0.01,)),
+        drain_s=0,
+    ) as opened:
+        yield opened
+
+
+async def store(facility: Facility, staged: StagedFile, patience_s: float = 5) -> DatafileRow:
+    async with uploader(facility, patience_s) as sending:
+        return await sending.store(staged, TARGET)
 
 
 async def test_a_stored_file_is_compared_and_no_longer_pending(area: StagingArea) -> None:
     facility = Facility()
-    staged, sealed = await staged_in(area)
-    row = await uploader(facility).upload(staged, sealed, TARGET)
+    staged = await staged_in(area)
+    row = await store(facility, staged)
     assert facility.files == {row.id: CONTENT}
     assert await area.pending() == []
 
@@ -153,17 +170,17 @@ async def test_whatever_happens_on_the_way_there_is_one_file_in_the_end(
     area: StagingArea, script: list[IcatfsError | str]
 ) -> None:
     facility = Facility(list(script))
-    staged, sealed = await staged_in(area)
-    row = await uploader(facility).upload(staged, sealed, TARGET)
+    staged = await staged_in(area)
+    row = await store(facility, staged)
     assert facility.files == {row.id: CONTENT}
     assert staged.state is State.STORED
 
 
 async def test_damaged_bytes_are_removed_at_the_facility_and_reported(area: StagingArea) -> None:
     facility = Facility(["damaged"])
-    staged, sealed = await staged_in(area)
+    staged = await staged_in(area)
     with pytest.raises(Damaged, match="arrived damaged"):
-        await uploader(facility).upload(staged, sealed, TARGET)
+        await store(facility, staged)
     assert facility.files == {}
     assert staged.path.read_bytes() == CONTENT
 
@@ -173,9 +190,9 @@ async def test_a_refusal_is_told_at_once_and_keeps_the_bytes_and_the_reason(
     area: StagingArea, error: IcatfsError, caplog: pytest.LogCaptureFixture
 ) -> None:
     facility = Facility([error])
-    staged, sealed = await staged_in(area)
+    staged = await staged_in(area)
     with pytest.raises(type(error)):
-        await uploader(facility).upload(staged, sealed, TARGET)
+        await store(facility, staged)
     assert facility.puts == 1
     pending = await area.pending()
     assert [(one.state, one.reason) for one in pending] == [(State.SEALED, str(error))]
@@ -185,9 +202,9 @@ async def test_a_refusal_is_told_at_once_and_keeps_the_bytes_and_the_reason(
 async def test_a_name_with_other_content_is_not_taken_for_ours(area: StagingArea) -> None:
     facility = Facility([FacilityUnreachable("refused")])
     facility.files[DatafileId(1)] = b"theirs"
-    staged, sealed = await staged_in(area)
+    staged = await staged_in(area)
     with pytest.raises(Exists, match="other content"):
-        await uploader(facility).upload(staged, sealed, TARGET)
+        await store(facility, staged)
     assert facility.files == {DatafileId(1): b"theirs"}
 
 
@@ -195,9 +212,9 @@ async def test_an_answer_lost_with_the_catalogue_leaves_the_outcome_open_on_reco
     area: StagingArea, caplog: pytest.LogCaptureFixture
 ) -> None:
     facility = Facility(["answer lost"], catalogue_is_gone=True)
-    staged, sealed = await staged_in(area)
+    staged = await staged_in(area)
     with pytest.raises(FacilityUnreachable):
-        await uploader(facility).upload(staged, sealed, TARGET)
+        await store(facility, staged)
     pending = await area.pending()
     assert [(one.state, one.reason) for one in pending] == [
         (State.SENDING, "the catalogue is gone")
@@ -209,32 +226,50 @@ async def test_equal_size_and_crc_are_the_proof_whatever_fails_after_them(
     area: StagingArea,
 ) -> None:
     facility = Facility(catalogue_is_gone=True)
-    staged, sealed = await staged_in(area)
-    row = await uploader(facility).upload(staged, sealed, TARGET)
-    assert (row.name, row.size, row.checksum) == (TARGET.name, sealed.size, "bef32c73")
+    staged = await staged_in(area)
+    row = await store(facility, staged)
+    assert (row.name, row.size, row.checksum) == (TARGET.name, len(CONTENT), "bef32c73")
     assert await area.pending() == []
 
 
 async def test_a_dataset_that_stays_locked_is_busy_after_the_patience(area: StagingArea) -> None:
     facility = Facility([Busy("locked")] * 50)
-    staged, sealed = await staged_in(area)
+    staged = await staged_in(area)
     with pytest.raises(Busy, match="try again later"):
-        await uploader(facility, patience_s=0.5).upload(staged, sealed, TARGET)
+        await store(facility, staged, patience_s=0.5)
 
 
 async def test_an_outage_ends_the_upload_after_some_attempts(area: StagingArea) -> None:
     facility = Facility([FacilityUnreachable("gone")] * 50)
-    staged, sealed = await staged_in(area)
+    staged = await staged_in(area)
     with pytest.raises(FacilityUnreachable):
-        await uploader(facility).upload(staged, sealed, TARGET)
+        await store(facility, staged)
     assert facility.puts == 3
 
 
-async def test_a_cancelled_upload_is_on_record_as_being_sent(area: StagingArea) -> None:
-    facility = Facility([Busy("locked")] * 50)
-    staged, sealed = await staged_in(area)
-    with trio.move_on_after(0.3) as scope:
-        await uploader(facility).upload(staged, sealed, TARGET)
-    assert scope.cancelled_caught
+async def test_an_interrupted_close_leaves_the_upload_running(area: StagingArea) -> None:
+    facility = Facility([Busy("locked"), "fine"])
+    staged = await staged_in(area)
+    async with uploader(facility) as sending:
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(sending.store, staged, TARGET)
+                while not facility.puts:
+                    await trio.lowlevel.checkpoint()
+                scope.cancel()
+        assert scope.cancelled_caught
+        row = await sending.store(staged, TARGET)
+    assert facility.files == {row.id: CONTENT}
+    assert facility.puts == 2
+
+
+async def test_an_upload_that_is_cut_is_on_record_as_being_sent(area: StagingArea) -> None:
+    facility = Facility([Busy("locked")] * 500)
+    staged = await staged_in(area)
+    async with uploader(facility) as sending, trio.open_nursery() as nursery:
+        nursery.start_soon(sending.store, staged, TARGET)
+        while not facility.puts:
+            await trio.lowlevel.checkpoint()
+        nursery.cancel_scope.cancel()
     assert [one.state for one in await area.pending()] == [State.SENDING]
     assert staged.path.read_bytes() == CONTENT

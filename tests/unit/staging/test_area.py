@@ -109,12 +109,49 @@ async def test_only_the_user_may_read_what_is_staged(area: StagingArea) -> None:
     staged.close(keep=False)
 
 
-async def test_a_second_mount_of_the_same_user_stages_elsewhere(tmp_path: Path) -> None:
+async def test_what_a_living_mount_has_is_not_taken_by_another(tmp_path: Path) -> None:
     async with (
         open_staging(tmp_path, facility="f", user="u") as first,
         open_staging(tmp_path, facility="f", user="u") as second,
     ):
-        assert first.folder != second.folder
+        staged = await first.begin(DatasetId(1), "mine", "mine")
+        staged.pwrite(0, b"bytes")
+        assert [one.name for one in await second.pending()] == ["mine"]
+        assert await second.take(staged.entry) is None
+        assert await first.take(staged.entry) is None
+        staged.close(keep=True)
+        taken = await second.take(staged.entry)
+        assert taken is not None
+        entry, again = taken
+        assert (entry.name, again.pread(0, 10)) == ("mine", b"bytes")
+        assert await first.take(staged.entry) is None
+        again.close(keep=True)
+
+
+async def test_bytes_of_what_is_stored_are_removed_by_the_next_mount(area: StagingArea) -> None:
+    staged = await area.begin(DatasetId(1), "stored", "stored")
+    other = await area.begin(DatasetId(1), "other", "other")
+    await staged.seal()
+    await staged.move(State.STORED)
+    staged.close(keep=True)
+    other.close(keep=True)
+    (area.folder / "99999999.data").write_bytes(b"of another journal")
+    await area.sweep()
+    assert sorted(path.name for path in area.folder.glob("*.data")) == [
+        other.path.name,
+        "99999999.data",
+    ]
+
+
+async def test_a_file_that_was_never_made_is_forgotten_but_not_one_that_is_just_being_made(
+    area: StagingArea,
+) -> None:
+    entry = area.journal.begin(DatasetId(1), "never", "never")
+    assert await area.take(entry) is None
+    assert [one.state for one in await area.pending()] == [State.BEGUN]
+    area.journal._connection.execute("UPDATE staged SET begun = begun - 3600")
+    assert await area.take(entry) is None
+    assert await area.pending() == []
 
 
 async def test_the_next_mount_finds_what_the_last_one_left(tmp_path: Path) -> None:

@@ -1,0 +1,149 @@
+"""Send what an earlier process left unsent: once, and only what is whole.
+
+| on record | its bytes | what is done |
+|---|---|---|
+| begun | what was written | nothing: the writer did not finish, it must not look whole |
+| sealed | those that were sealed | look in the catalogue: there already, or send it |
+| sending | those that were sealed | the same: the answer may have been lost on its way |
+| either | others | like begun: written to after a failure, or lost with the power |
+| stored, abandoned | any | removed |
+
+A file that is not whole is kept and listed, and sent when the user names it, as it is then. A file
+that somebody else has (a mount that is alive) is left alone.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from icatfs.errors import FacilityTimeout, FacilityUnreachable, IcatfsError, ShuttingDown
+from icatfs.staging.journal import PENDING, State
+from icatfs.staging.staged import Sealed
+from icatfs.staging.uploader import Target
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Collection
+
+    from icatfs.icat.records import DatafileRow
+    from icatfs.staging.area import StagingArea
+    from icatfs.staging.journal import Entry
+    from icatfs.staging.staged import StagedFile
+    from icatfs.staging.uploader import Uploader
+
+log = logging.getLogger(__name__)
+
+
+class Fate(StrEnum):
+    """What became of a file that was left unsent."""
+
+    STORED = "stored"
+    INCOMPLETE = "incomplete"
+    """Not sent: its writer did not finish, or its bytes are not those that were sealed."""
+    FAILED = "failed"
+    IN_USE = "in use"
+    """A mount that is alive has it."""
+    UNKNOWN = "unknown"
+    """There is no such file, or it was stored or abandoned before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One file, what became of it, and why."""
+
+    id: int
+    shown: str
+    fate: Fate
+    reason: str = ""
+
+
+class Recovery:
+    """Sends what is left in a staging area.
+
+    ``on_stored`` is told of each file that the facility has now; ``finish_plan`` does what is to be
+    done with a file beyond sending it, sending included, and raises ours.
+    """
+
+    def __init__(
+        self,
+        area: StagingArea,
+        uploader: Uploader,
+        *,
+        on_stored: Callable[[Entry, DatafileRow], None] | None = None,
+        finish_plan: Callable[[Entry, StagedFile], Awaitable[None]] | None = None,
+    ) -> None:
+        # given
+        self._area = area
+        self._uploader = uploader
+        self._on_stored = on_stored
+        self._finish_plan = finish_plan
+
+    async def run(self) -> list[Result]:
+        """Send all that is whole; ends early when the facility cannot be reached. Logs all."""
+        await self._area.sweep()
+        results: list[Result] = []
+        for entry in await self._area.pending():
+            result, unreachable = await self._try(entry, by_name=False)
+            results.append(result)
+            if unreachable:
+                break
+        return results
+
+    async def send(self, ids: Collection[int]) -> list[Result]:
+        """Send the files of these ids, whole or not."""
+        known = {entry.id: entry for entry in await self._area.pending()}
+        results = []
+        for number in ids:
+            entry = known.get(number)
+            if entry is None:
+                results.append(Result(number, "", Fate.UNKNOWN, "no such file waits to be sent"))
+            else:
+                results.append((await self._try(entry, by_name=True))[0])
+        return results
+
+    async def _try(self, listed: Entry, *, by_name: bool) -> tuple[Result, bool]:
+        """One file; whether there is no point in trying others."""
+        taken = await self._area.take(listed.id)
+        if taken is None:
+            after = await self._area.entry(listed.id)
+            fate = Fate.IN_USE if after.state in PENDING else Fate.UNKNOWN
+            return Result(listed.id, listed.shown, fate), False
+        entry, staged = taken
+        failure: IcatfsError | None = None
+        try:
+            result = await self._recover(entry, staged, by_name=by_name)
+        except IcatfsError as error:
+            failure = error
+        finally:
+            staged.close(keep=staged.state in PENDING)
+        if failure is None:
+            return result, False
+        gone = isinstance(failure, FacilityUnreachable | FacilityTimeout | ShuttingDown)
+        return Result(entry.id, entry.shown, Fate.FAILED, str(failure)), gone
+
+    async def _recover(self, entry: Entry, staged: StagedFile, *, by_name: bool) -> Result:
+        if entry.plan is not None:
+            if self._finish_plan is None:
+                why = "what is left to be done for it needs a mount: mount the facility"
+                return Result(entry.id, entry.shown, Fate.FAILED, why)
+            await self._finish_plan(entry, staged)
+            return Result(entry.id, entry.shown, Fate.STORED)
+        sealed = await staged.measure()
+        is_whole = entry.state is not State.BEGUN and sealed == Sealed(
+            entry.size or 0, entry.crc32 or 0
+        )
+        if not is_whole and not by_name:
+            why = "the program that wrote it did not finish"
+            if entry.state is not State.BEGUN:
+                why = "its bytes have changed since it was closed"
+            log.warning("%s is kept, and not sent by itself: %s", entry.shown, why)
+            return Result(entry.id, entry.shown, Fate.INCOMPLETE, why)
+        if not is_whole:
+            sealed = await staged.seal(mtime_ns=staged.mtime_ns)
+        target = Target(entry.dataset, entry.name, entry.shown, staged.mtime_ns)
+        row = await self._uploader.store_again(staged, sealed, target)
+        if self._on_stored is not None:
+            self._on_stored(entry, row)
+        return Result(entry.id, entry.shown, Fate.STORED)

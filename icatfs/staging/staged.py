@@ -1,0 +1,263 @@
+"""One staged file: writable until it is sealed, readable until the facility has it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+import zlib
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from icatfs.crashing import crash_point
+from icatfs.errors import IcatfsError, NoSpace, StagingFailed
+from icatfs.staging.journal import State
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Mapping
+    from pathlib import Path
+    from typing import Any
+
+    from icatfs.staging.area import StagingArea
+    from icatfs.values import DatafileFormatId
+
+_CHUNK = 1 << 20
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """The bytes of a staged file are final: their number and CRC-32."""
+
+    size: int
+    crc32: int
+
+
+class StagedFile:
+    """One new file: readable and writable at any offset until it is stored or discarded.
+
+    Invariants: ``size`` is that of the file on disk; ``_crc32`` is the CRC-32 of the first
+    ``_crc32_stop`` bytes, or nothing is known about it and ``_crc32_stop`` is -1.
+    """
+
+    def __init__(self, area: StagingArea, entry: int, path: Path, descriptor: int) -> None:
+        # given
+        self.entry = entry
+        self.path = path
+        self._area = area
+        self._descriptor = descriptor
+        area.opened.add(entry)
+        # mutable
+        self.size = os.fstat(descriptor).st_size
+        self.mtime_ns = time.time_ns()
+        self.state = State.BEGUN
+        self._crc32 = 0
+        self._crc32_stop = 0 if self.size == 0 else -1
+
+    def pwrite(self, offset: int, data: bytes) -> int:
+        """Write all of ``data``; `NoSpace` when the staging disk is full."""
+        if not data:
+            return 0
+        view = memoryview(data)
+        written = 0
+        while written < len(view):
+            try:
+                written += os.pwrite(self._descriptor, view[written:], offset + written)
+            except OSError as error:
+                self.size = os.fstat(self._descriptor).st_size
+                self._crc32_stop = -1
+                raise explained(error, self._area.folder) from error
+        if offset == self._crc32_stop:
+            self._crc32 = zlib.crc32(data, self._crc32)
+            self._crc32_stop += written
+        elif offset < self._crc32_stop:
+            self._crc32_stop = -1
+        self.size = max(self.size, offset + written)
+        self.mtime_ns = time.time_ns()
+        crash_point("written")
+        return written
+
+    def pread(self, offset: int, size: int) -> bytes:
+        """The bytes there are in ``[offset, offset + size)``."""
+        try:
+            return os.pread(self._descriptor, size, offset)
+        except OSError as error:
+            raise explained(error, self._area.folder) from error
+
+    def truncate(self, size: int) -> None:
+        """Cut or extend with zeroes; `NoSpace` when the staging disk is full."""
+        try:
+            os.ftruncate(self._descriptor, size)
+        except OSError as error:
+            raise explained(error, self._area.folder) from error
+        if size < self._crc32_stop:
+            self._crc32, self._crc32_stop = 0, 0 if size == 0 else -1
+        self.size = size
+        self.mtime_ns = time.time_ns()
+
+    async def sync(self) -> None:
+        """Return when the bytes are on the disk, and their name. Raises NoSpace, StagingFailed.
+
+        The file may be closed meanwhile.
+        """
+        try:
+            descriptor = os.dup(self._descriptor)
+        except OSError as error:
+            raise explained(error, self._area.folder) from error
+        try:
+            await self._area.beside(os.fsync, descriptor)
+            await self._area.beside(_sync_folder, self._area.folder)
+        finally:
+            os.close(descriptor)
+
+    async def seal(self, reason: str | None = None, *, mtime_ns: int | None = None) -> Sealed:
+        """Declare the bytes final, and have the journal say so.
+
+        Nobody may write to it meanwhile, nor close it. Raises NoSpace, StagingFailed.
+        """
+        sealed = await self.measure()
+        await self.move(
+            State.SEALED,
+            size=sealed.size,
+            crc32=sealed.crc32,
+            mtime_ns=self.mtime_ns if mtime_ns is None else mtime_ns,
+            reason=reason,
+        )
+        crash_point("sealed")
+        return sealed
+
+    async def measure(self) -> Sealed:
+        """Size and CRC-32 of the bytes as they are; nobody may close it meanwhile."""
+        if self._crc32_stop == self.size:
+            return Sealed(self.size, self._crc32)
+        sealed = await self._area.beside(_measure, self._descriptor, self.size)
+        self._crc32, self._crc32_stop = sealed.crc32, sealed.size
+        return sealed
+
+    async def move(
+        self,
+        state: State,
+        *,
+        size: int | None = None,
+        crc32: int | None = None,
+        mtime_ns: int | None = None,
+        data_format: DatafileFormatId | None = None,
+        reason: str | None = None,
+    ) -> None:
+        """Record a change of state in the journal."""
+        record = partial(
+            self._area.journal.move,
+            self.entry,
+            state,
+            size=size,
+            crc32=crc32,
+            mtime_ns=mtime_ns,
+            data_format=data_format,
+            reason=reason,
+        )
+        await self._area.in_thread(record)
+        self.state = state
+
+    async def set_plan(self, plan: Mapping[str, Any] | None) -> None:
+        """Record what is to be done with the file beyond sending it."""
+        await self._area.in_thread(self._area.journal.set_plan, self.entry, plan)
+
+    async def rename(self, name: str, shown: str) -> None:
+        """Record another name for the file."""
+        await self._area.in_thread(self._area.journal.rename, self.entry, name, shown)
+
+    def blocks(self, size: int) -> StagedBlocks:
+        """The first ``size`` bytes as an upload body, to be iterated as often as it is sent."""
+        return StagedBlocks(self, size)
+
+    async def discard(self) -> None:
+        """Forget the file: it was removed before the facility had it."""
+        await self.move(State.ABANDONED)
+        self.close(keep=False)
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing can be read or written any more."""
+        return self._descriptor < 0
+
+    def close(self, *, keep: bool) -> None:
+        """Let go of the descriptor, and of the staged bytes unless they are kept."""
+        if self._descriptor < 0:
+            return
+        if not keep:
+            crash_point("recorded")
+            with suppress(FileNotFoundError):
+                self.path.unlink()
+        os.close(self._descriptor)
+        self._descriptor = -1
+        self._area.opened.discard(self.entry)
+
+
+class StagedBlocks:
+    """Bytes of a staged file in blocks of 1 MiB, each iteration from the start."""
+
+    def __init__(self, staged: StagedFile, size: int) -> None:
+        # given
+        self._staged = staged
+        self._size = size
+
+    def __aiter__(self) -> _Blocks:
+        return _Blocks(self._staged, self._size)
+
+
+class _Blocks:
+    """One iteration; not a generator, which an upload that breaks off would leave unfinished."""
+
+    def __init__(self, staged: StagedFile, size: int) -> None:
+        # given
+        self._staged = staged
+        self._size = size
+        # mutable
+        self._offset = 0
+
+    async def __anext__(self) -> bytes:
+        block = self._staged.pread(self._offset, min(_CHUNK, self._size - self._offset))
+        if not block:
+            raise StopAsyncIteration
+        self._offset += len(block)
+        return block
+
+    def __aiter__(self) -> _Blocks:
+        return self
+
+
+def explained(error: OSError | sqlite3.Error, folder: Path) -> IcatfsError:
+    """What a failure of the local disk means to the program that writes."""
+    if isinstance(error, OSError):
+        is_full, words = error.errno in _NO_ROOM, error.strerror
+    else:
+        is_full, words = getattr(error, "sqlite_errorname", "") == "SQLITE_FULL", str(error)
+    if is_full:
+        return NoSpace(
+            f"the staging disk is full ({folder}): free some space there, then write again; what "
+            "was written before is intact"
+        )
+    return StagingFailed(f"the staging folder {folder} cannot be used: {words}")
+
+
+def _measure(descriptor: int, size: int) -> Sealed:
+    crc32, offset = 0, 0
+    while offset < size:
+        block = os.pread(descriptor, min(_CHUNK, size - offset), offset)
+        if not block:
+            break
+        crc32 = zlib.crc32(block, crc32)
+        offset += len(block)
+    return Sealed(size, crc32)
+
+
+def _sync_folder(folder: Path) -> None:
+    """The name of a new file is on the disk only when its folder is."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
