@@ -45,6 +45,8 @@ SETTINGS = frozenset(
         "close_wait",
         "unmount_wait",
         "max_requests",
+        "bulk_budget",
+        "bulk_ahead",
         "password_file",
         "log_file",
     }
@@ -87,6 +89,10 @@ class Config:
     unmount_wait_s: float = 300.0
     """How long stopping waits for files that are not sent yet."""
     max_requests: int = 4
+    bulk_budget: int = 2**30
+    """The largest dataset of small files that is fetched as one zip; 0: never."""
+    bulk_ahead: int = 64 * 2**20
+    """How much of a larger one is fetched ahead of the reader."""
     fuse_options: frozenset[str] = frozenset()
     log_file: Path | None = None
     verbose: bool = False

@@ -24,6 +24,8 @@ from icatfs.catalogue.sizes import Sizes
 from icatfs.catalogue.tree import Catalogue, Ttl, open_catalogue
 from icatfs.commands import Desk
 from icatfs.config import Config
+from icatfs.content import foresight
+from icatfs.content.bulk import Bulk, open_bulk
 from icatfs.content.store import CacheFile, ContentStore, open_store
 from icatfs.content.transfer import Transfer, open_transfer
 from icatfs.control import Command, Talk, open_control
@@ -31,6 +33,7 @@ from icatfs.errors import ConfigError, NotAFacility, NotFound, ProtocolError
 from icatfs.fs.filesystem import FileSystem, FsOptions, open_filesystem
 from icatfs.fs.publishing import WritingServices
 from icatfs.fs.recalls import Survey
+from icatfs.fs.siblings import contents_of
 from icatfs.fs.writing import Writing, WritingOptions, open_writing
 from icatfs.fuse.callers import ProcCallers
 from icatfs.fuse.kernel import KernelNotifier, serve
@@ -39,6 +42,7 @@ from icatfs.icat.session import Credentials, SessionKeeper, open_session
 from icatfs.icat.urls import icat_url, ids_url, ids_url_guess
 from icatfs.ids.client import IdsClient
 from icatfs.ids.source import DataSource
+from icatfs.ids.zips import ZipSource
 from icatfs.notify import notify
 from icatfs.recall.coordinator import RecallCoordinator, open_recall
 from icatfs.staging.area import StagingArea, open_staging
@@ -72,6 +76,7 @@ class Services:
     catalogue: Catalogue
     store: ContentStore
     transfer: Transfer
+    bulk: Bulk
     recall: RecallCoordinator
     area: StagingArea
     writing: Writing
@@ -149,7 +154,10 @@ async def _build(config: Config, credentials: Credentials, stack: AsyncExitStack
         )
     )
     transfer = await enter(open_transfer(DataSource(ids, keeper)))
-    recall = await enter(open_recall(ids, keeper, two_level=await ids.is_two_level()))
+    two_level = await ids.is_two_level()
+    zips = ZipSource(ids, keeper, two_level=two_level)
+    bulk = await enter(open_bulk(zips, store, contents_of(catalogue), limits=_ahead(config)))
+    recall = await enter(open_recall(ids, keeper, two_level=two_level))
     area = await enter(open_staging(config.state_dir, facility=icat.url, user=keeper.user_name))
     uploader = await enter(
         open_uploader(icat, ids, keeper, Timing(config.close_wait_s), drain_s=config.unmount_wait_s)
@@ -178,6 +186,7 @@ async def _build(config: Config, credentials: Credentials, stack: AsyncExitStack
             ),
             probe=ProcCallers(config.mountpoint),
             notifier=notifier,
+            foresight=bulk,
             root=root,
         )
     )
@@ -190,6 +199,7 @@ async def _build(config: Config, credentials: Credentials, stack: AsyncExitStack
         catalogue,
         store,
         transfer,
+        bulk,
         recall,
         area,
         writing,
@@ -222,6 +232,7 @@ def _commands(services: Services) -> Mapping[str, Command | Talk]:
             "catalogue": asdict(services.catalogue.status()),
             "content": asdict(services.store.status()),
             "transfer": asdict(services.transfer.status()),
+            "bulk": asdict(services.bulk.status()),
             "recall": asdict(services.recall.status()),
             "filesystem": asdict(services.filesystem.status()),
             "pending": [asdict(entry) for entry in await services.writing.pending()],
@@ -239,6 +250,13 @@ def _commands(services: Services) -> Mapping[str, Command | Talk]:
 
     own = {"status": status, "pending": pending, "refresh": refresh}
     return {**own, **services.desk.commands()}
+
+
+def _ahead(config: Config) -> foresight.Limits:
+    """What may be fetched ahead of readers; a zip must not drive out what it is fetched for."""
+    return foresight.Limits(
+        budget=min(config.bulk_budget, config.cache_size // 4), vain_bytes=config.bulk_ahead
+    )
 
 
 def _open_transport(config: Config) -> AbstractAsyncContextManager[Transport]:

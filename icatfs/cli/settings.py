@@ -93,6 +93,8 @@ def resolve(flags: Flags) -> Config:
         close_wait_s=_seconds(settings, "close_wait", 600.0) or 0.0,
         unmount_wait_s=_seconds(settings, "unmount_wait", 300.0) or 0.0,
         max_requests=_count(settings, "max_requests", 4),
+        bulk_budget=_allowance(settings, "bulk_budget", 2**30),
+        bulk_ahead=_allowance(settings, "bulk_ahead", 64 * 2**20),
         fuse_options=fuse_options,
         log_file=Path(settings["log_file"]).expanduser().absolute()
         if "log_file" in settings
@@ -156,6 +158,14 @@ def _file(text: str | None, what: str) -> Path | None:
 
 def _seconds(settings: Mapping[str, str], name: str, default: float | None) -> float | None:
     return cfg.parse_seconds(name, settings[name]) if name in settings else default
+
+
+def _allowance(settings: Mapping[str, str], name: str, default: int) -> int:
+    """A size that may be 0."""
+    text = settings.get(name, "").strip()
+    if text == "0":
+        return 0
+    return cfg.parse_size(text) if text else default
 
 
 def _count(settings: Mapping[str, str], name: str, default: int) -> int:

@@ -54,6 +54,7 @@ def _alive(path: Path) -> dict[str, Any] | None:
 def _text(status: Mapping[str, Any]) -> str:
     content = status["content"]
     requests = status["transport"]
+    bulk = status["bulk"]
     lines = [
         f"{status['mountpoint']}  {status['url']} as {status['user']}, mode {status['mode']}",
         (
@@ -64,6 +65,7 @@ def _text(status: Mapping[str, Any]) -> str:
             f"  requests  {requests['requests']}, {words.size(requests['bytes_in'])} in, "
             f"{words.size(requests['bytes_out'])} out"
         ),
+        f"  zips      {bulk['zips']}, {bulk['files']} files of {_size(bulk['bytes'])} at once",
         f"  waiting   {len(status['recall']['units'])} units being restored",
         f"  unsent    {len(status['pending'])} files",
     ]

@@ -25,6 +25,7 @@ from icatfs.fs.inodes import InodeTable
 from icatfs.fs.ports import CacheFile
 from icatfs.fs.reading import Reader
 from icatfs.fs.reports import Reports
+from icatfs.fs.siblings import NoForesight
 from icatfs.fs.waiting import Waits
 from icatfs.fs.xattrs import Xattrs
 from icatfs.values import WriteMode
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
         Caller,
         CallerProbe,
         Catalogue,
+        Foresight,
         Notifier,
         Recall,
         Store,
@@ -90,6 +92,7 @@ class FileSystem(Generic[F]):
         options: FsOptions,
         probe: CallerProbe,
         notifier: Notifier,
+        foresight: Foresight | None = None,
         root: Node | None = None,
     ) -> None:
         """``root``: the folder of the facility that is the root of the mount; None: the top."""
@@ -100,6 +103,7 @@ class FileSystem(Generic[F]):
         self._options = options
         self._probe = probe
         self._notifier = notifier
+        self._foresight = foresight or NoForesight()
         # constant
         self.waits = Waits(probe)
         self._inodes = InodeTable(root or catalogue.root)
@@ -118,7 +122,7 @@ class FileSystem(Generic[F]):
             mode=options.mode,
         )
         self._xattrs = Xattrs(self._inodes, catalogue, recall, self._reports)
-        self._reader = Reader(transfer, recall, self.waits, options.recall_wait_s)
+        self._reader = Reader(transfer, self._foresight, recall, self.waits, options.recall_wait_s)
         self.changes = Changing(
             writing=writing,
             entries=self._entries,
@@ -270,7 +274,9 @@ class FileSystem(Generic[F]):
         return self._open_cached(inode, self._probe.process_of(caller.pid))
 
     def _open_cached(self, inode: Inode, process: int) -> Opened:
-        version = inode.node.version
+        version, dataset = inode.node.version, inode.node.dataset
+        if dataset is not None:
+            self._foresight.opened(dataset, version.datafile)
         file = self._store.open(version)
         keep = self._keep_cache(inode, file)
         new = Content(version, file.withdrawals)
@@ -366,6 +372,7 @@ async def open_filesystem(
     options: FsOptions,
     probe: CallerProbe,
     notifier: Notifier,
+    foresight: Foresight | None = None,
     root: Node | None = None,
 ) -> AsyncIterator[FileSystem[F]]:
     """A file system whose waiting requests are looked after; at the end nobody waits any more."""
@@ -378,6 +385,7 @@ async def open_filesystem(
         options=options,
         probe=probe,
         notifier=notifier,
+        foresight=foresight,
         root=root,
     )
     async with trio.open_nursery() as nursery:

@@ -3,7 +3,8 @@
 Each protocol is the part of a service that ``fs`` uses, so that a test can stand in for any of
 them. The services themselves: `icatfs.catalogue.tree.Catalogue`,
 `icatfs.content.store.ContentStore`,
-`icatfs.content.transfer.Transfer`, `icatfs.recall.coordinator.RecallCoordinator`,
+`icatfs.content.transfer.Transfer`, `icatfs.content.bulk.Bulk` (`Foresight`),
+`icatfs.recall.coordinator.RecallCoordinator`,
 `icatfs.fs.writing.Writing`; ``icatfs.fuse`` supplies `CallerProbe` and `Notifier`.
 """
 
@@ -132,6 +133,22 @@ class Transfer(Protocol[_Filled]):
     """Brings bytes from the facility into cache files."""
 
     async def ensure(self, file: _Filled, start: int, stop: int) -> None: ...
+
+
+class Foresight(Protocol):
+    """Fetches files together that are probably read one after another. Raises nothing."""
+
+    def opened(self, dataset: DatasetId, datafile: DatafileId) -> None:
+        """A datafile was opened."""
+        ...
+
+    def missed(self, dataset: DatasetId, version: ContentVersion) -> None:
+        """Bytes of it were read that had to be fetched for this reader."""
+        ...
+
+    async def coming(self, dataset: DatasetId, version: ContentVersion) -> None:
+        """Return when it is here, or will not be soon."""
+        ...
 
 
 class Recall(Protocol):

@@ -23,7 +23,7 @@ from icatfs.values import DatafileId, DatasetId
 
 if TYPE_CHECKING:
     from icatfs.fs.handles import ReadHandle
-    from icatfs.fs.ports import Recall, Transfer
+    from icatfs.fs.ports import Foresight, Recall, Transfer
     from icatfs.fs.waiting import Waits
 
 _FAILURE_S = 1.0
@@ -37,9 +37,15 @@ class Reader(Generic[F]):
     """Reads open files; has no state of its own but what it keeps in their handles."""
 
     def __init__(
-        self, transfer: Transfer[F], recall: Recall, waits: Waits, patience_s: float | None
+        self,
+        transfer: Transfer[F],
+        foresight: Foresight,
+        recall: Recall,
+        waits: Waits,
+        patience_s: float | None,
     ) -> None:
         self._transfer = transfer
+        self._foresight = foresight
         self._recall = recall
         self._waits = waits
         self._patience_s = patience_s
@@ -112,9 +118,13 @@ class Reader(Generic[F]):
         data that cannot be restored would queue another restore.
         """
         dataset, datafile = _address(handle)
+        file = handle.file
         self._recall.check(dataset, datafile)
+        await self._foresight.coming(dataset, file.version)
         try:
-            await self._transfer.ensure(handle.file, start, stop)
+            if file.missing(start, stop) is not None:
+                await self._transfer.ensure(file, start, stop)
+                self._foresight.missed(dataset, file.version)
         except DataArchived as archived:
             self._recall.learn(archived)
             return archived

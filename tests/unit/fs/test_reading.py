@@ -18,6 +18,7 @@ from icatfs.errors import (
 from icatfs.fs.handles import ReadHandle
 from icatfs.fs.inodes import ROOT, Inode
 from icatfs.fs.reading import Reader
+from icatfs.fs.siblings import NoForesight
 from icatfs.fs.waiting import Waits
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class Bench:
         self.services = services
         self.waits = Waits(self.probe)
         self.reader: Reader[FakeFile] = Reader(
-            services.transfer, services.recall, self.waits, patience_s
+            services.transfer, NoForesight(), services.recall, self.waits, patience_s
         )
         node = services.catalogue.at(f"{DATASET}/{name}")
         inode = Inode(77, node, ROOT)

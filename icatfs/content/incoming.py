@@ -1,0 +1,138 @@
+"""A zip that is coming: who is expected in it, how far it has come, who waits."""
+
+from __future__ import annotations
+
+import math
+from itertools import accumulate
+from typing import TYPE_CHECKING
+
+import trio
+
+from icatfs.content import foresight
+from icatfs.content.members import Expected, Roll
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from icatfs.content.foresight import Contents, Window
+    from icatfs.values import ContentVersion, DatafileId, DatasetId
+
+LARGEST = 4 * 2**20
+"""A member is held in memory until it is complete; larger ones are let pass."""
+_PATIENCE_S = 1.0
+"""Seventy requests of one's own; and less than what a program would call hanging."""
+_STILL_S = 0.5
+
+
+class Incoming:
+    """One zip. Made when it is asked for."""
+
+    def __init__(self, dataset: DatasetId, contents: Contents, window: Window | None) -> None:
+        """All of the dataset if there is no window."""
+        positions: Sequence[int] = (
+            range(len(contents.files)) if window is None else window.positions
+        )
+        # given
+        self.dataset = dataset
+        self.is_whole = window is None
+        self.versions = [contents.version(position) for position in positions]
+        # constant: the place of each datafile, and where in the zip its member should end
+        self.roll = Roll(
+            [
+                Expected(contents.files[position].name, version.size, version.crc32)
+                for position, version in zip(positions, self.versions, strict=True)
+            ]
+        )
+        self._places = {version.datafile: place for place, version in enumerate(self.versions)}
+        self._ends = list(accumulate((v.size or 0) + foresight.OVERHEAD for v in self.versions))
+        self._ready_s = trio.current_time() + self._price_s()
+        # mutable: how much has come since the first byte, and when the last did
+        self._received = 0
+        self._begun_s: float | None = None
+        self._moved_s = 0.0
+        # mutable: how many members have begun; what the last one is called, and its bytes so far,
+        # None once they are too many
+        self.members = 0
+        self._name = ""
+        self._parts: list[bytes] | None = []
+        self._size = 0
+        # mutable: by place in the roll
+        self.waiting: dict[int, trio.Event] = {}
+
+    @property
+    def datafiles(self) -> Sequence[DatafileId] | None:
+        """What is to be named in the request."""
+        return None if self.is_whole else [version.datafile for version in self.versions]
+
+    def _price_s(self) -> float:
+        each = foresight.MEMBER_S if self.is_whole else foresight.NAMED_S
+        return foresight.ZIP_S + each * len(self.versions)
+
+    def received(self, count: int) -> None:
+        """So many bytes have come."""
+        self._moved_s = trio.current_time()
+        if self._begun_s is None:
+            self._begun_s = self._moved_s
+        self._received += count
+
+    def begin(self, name: str) -> None:
+        """A member begins."""
+        self.members += 1
+        self._name, self._parts, self._size = name, [], 0
+
+    def add(self, data: bytes) -> None:
+        """The next bytes of the member."""
+        self._size += len(data)
+        if self._size > LARGEST:
+            self._parts = None
+        elif self._parts is not None:
+            self._parts.append(data)
+
+    def take(self) -> tuple[str, bytes | None]:
+        """Name and bytes of the member; None if there were too many to hold."""
+        parts, self._parts = self._parts, None
+        return self._name, None if parts is None else b"".join(parts)
+
+    def place_of(self, version: ContentVersion) -> int | None:
+        """The place of a version that may still come."""
+        place = self._places.get(version.datafile)
+        if place is None or place < self.roll.place or self.versions[place] != version:
+            return None
+        return None if (version.size or 0) > LARGEST else place
+
+    def wait_s(self, place: int) -> float:
+        """In how many seconds somebody's file should be here; endless while nothing moves.
+
+        What is late will probably be as late again.
+        """
+        now, rate, late_s = trio.current_time(), foresight.BYTES_PER_S, 0.0
+        if self._begun_s is None:
+            late_s = abs(self._ready_s - now)
+        elif now - self._moved_s > _STILL_S:
+            late_s = math.inf
+        elif now > self._begun_s:
+            rate = self._received / (now - self._begun_s)
+        return late_s + max(0, self._ends[place] - self._received) / rate
+
+    async def wait(self, place: int) -> None:
+        """Return when the file of this place has come, or will not come soon."""
+        deadline = trio.current_time() + _PATIENCE_S
+        while True:
+            event = self.waiting.setdefault(place, trio.Event())
+            wait_s = self.wait_s(place)
+            if trio.current_time() + wait_s > deadline:
+                return
+            with trio.move_on_after(min(_STILL_S, deadline - trio.current_time())):
+                await event.wait()
+                return
+
+    def wake(self) -> None:
+        """Wake those whose file has come or was passed over."""
+        for place in [place for place in self.waiting if place < self.roll.place]:
+            self.waiting.pop(place).set()
+
+    def end(self) -> None:
+        """Wake everybody."""
+        for event in self.waiting.values():
+            event.set()
+        self.waiting.clear()
