@@ -65,7 +65,7 @@ def _text(status: Mapping[str, Any]) -> str:
             f"  requests  {requests['requests']}, {words.size(requests['bytes_in'])} in, "
             f"{words.size(requests['bytes_out'])} out"
         ),
-        f"  zips      {bulk['zips']}, {bulk['files']} files of {_size(bulk['bytes'])} at once",
+        f"  zips      {bulk['zips']}, {bulk['files']} files of {words.size(bulk['bytes'])} at once",
         f"  waiting   {len(status['recall']['units'])} units being restored",
         f"  unsent    {len(status['pending'])} files",
     ]

@@ -139,6 +139,17 @@ def test_read_once(facility: FacilityHandle, point: Path) -> None:
     assert facility.counters()["bytes_sent"] == sent
 
 
+def test_many_files(mounts: Mounts) -> None:
+    """Small files of a dataset that are read one after another come with a handful of requests, in
+    whatever order."""
+    with running_facility("--holdings", "large", "--size", "200") as facility:
+        folder = mounts.mount(facility, user="db/jdoe") / "LARGE/BIG-1/1/many"
+        for name in sorted(os.listdir(folder), key=lambda name: name[::-1]):
+            assert len((folder / name).read_bytes()) == 10_000
+        assert facility.counters()["requests"]["ids/getData"] < 10
+        mounts.clean()
+
+
 def test_tape(facility: FacilityHandle, point: Path) -> None:
     """Reading a file on tape asks for its restore once, however many read, and waits for it."""
     facility.archive(datasets=[dataset_id(facility, "e208945")])
