@@ -6,12 +6,18 @@ import os
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 from support.memory import MemoryMount, MemoryMounts
 from support.mounts import Mounts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+
+# How long an example takes says something of the machine, not of us.
+settings.register_profile("icatfs", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("icatfs")
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -40,7 +41,9 @@ class Mounted:
         unit = DatasetId(dataset), DatafileId(datafile)
         while True:
             try:
-                stream = await self.keeper.run(self.ids.open_data, unit[1])
+                stream = await self.keeper.run(
+                    partial(self.ids.open_data, gives_way=False), unit[1]
+                )
             except DataArchived as refusal:
                 self.recall.learn(refusal)
                 await self.recall.wait_online(*unit, patience_s=None)

@@ -355,7 +355,7 @@ OBJECTS = st.sampled_from(sorted(NAMES)).flatmap(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(st.lists(OBJECTS, max_size=3))
 def test_whatever_is_sent_is_done_or_refused_as_a_whole(
     small: Database, entities: list[object]
