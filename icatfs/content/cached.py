@@ -1,31 +1,28 @@
 """The local bytes of one content version.
 
-A `Cached` is what the store has of one version; every opener gets a `CacheFile`, a pin on it.
-Bytes are in a sparse data file, and `Extents` say which of them are there. They come through
-``pwrite``, or from anywhere into the data file itself under a `Grant`: ``arrived`` then says which.
+Every opener gets a `CacheFile`, a pin on it. Bytes are in a sparse data file; they come through
+``pwrite``, or from anywhere into the data file itself under a `Grant`, and ``arrived`` says which.
 Nobody writes where something is already, or where a grant is out: so a CRC-32 that is known is that
 of the bytes that are read.
 
 **Proof.** A file that has arrived is compared with the catalogue's CRC-32 *before its last piece is
-shown*: the piece that would complete it is written, but withheld until ``settle``. So a program
-that reads a damaged file to its end gets an error and not a wrong file. The CRC-32 of the whole is
-combined from those of the pieces. What is wrong is dropped; if some of it had been read by then,
-``reset`` counts a withdrawal, and whoever has such bytes can tell by that number.
+shown*: the piece that would complete it is withheld until ``settle``. So a program that reads a
+damaged file to its end gets an error and not a wrong file. What is wrong is dropped; if some of it
+had been read by then, ``reset`` counts a withdrawal, and who has such bytes can tell by that.
 
 **Checks.** What the disk kept since an earlier mount is compared, chunk by chunk, with the CRC-32
 it had when it came, the first time that it is wanted. Where the disk has other bytes the whole file
-is dropped and comes again: a disk that changed one chunk is not trusted with the others. That is no
-withdrawal, for nobody was given the wrong ones.
+is dropped and comes again. That is no withdrawal, for nobody was given the wrong ones.
 
 **No room.** The disk may be full, or what is open larger than the cache. First the oldest chunks of
 the largest open file are given back (a hole is punched into it); where even that does not help, the
-newest few MiB are kept in memory and older ones forgotten. Nobody gets an error for that, but a
-stream must not run far ahead then: ``room`` says how far.
+newest few MiB are kept in memory and older ones forgotten. ``room`` says how far a stream may run
+ahead.
 
 Invariants: ``extents`` holds what can be read, of which ``_held`` is in memory and the rest in the
 data file; the checksums cover just that and the withheld range, which is not in ``extents``;
-``_promised`` is what grants that are out may still write, and overlaps neither; ``on_disk`` is what
-the store has admitted for all of it; ``_ages`` has the chunks with something in them, the one
+``_reserved`` is what grants that are out may still write, and the withheld range; ``on_disk`` is
+what the store has admitted for all of it; ``_ages`` has the chunks with something in them, the one
 written to least recently first.
 """
 
@@ -33,19 +30,17 @@ from __future__ import annotations
 
 import logging
 import os
-import time
 import zlib
 from functools import partial
 from typing import TYPE_CHECKING
 
-from icatfs.content import disk
-from icatfs.content.checking import Unchecked, altered
+from icatfs.content.checking import Unchecked
 from icatfs.content.chunks import CHUNK, Checksums, Piece, cut
 from icatfs.content.datafile import DataFile
 from icatfs.content.extents import Extents
 from icatfs.content.held import Held
 from icatfs.content.house import FILE_COST, Grant
-from icatfs.content.index import Record
+from icatfs.content.record import Record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -75,7 +70,7 @@ class Cached:
         self.extents = Extents()
         self.size = version.size
         self._held = Held()
-        self._promised = Extents()
+        self._reserved = Extents()
         self._ages: dict[int, None] = {}
         self.pins = 0
         # mutable: the last piece or None; a content that was compared is not compared again
@@ -85,10 +80,17 @@ class Cached:
         self.unproved = False
         self._is_unread = False
         """Whether this came from elsewhere, compared, and no CRC-32 of its chunks is known yet."""
-        # mutable: the chunks to be checked, None when no more are
-        self._unchecked: Unchecked | None = None
+        # mutable
+        self.unchecked: Unchecked | None = None
+        """The chunks to be checked, None when no more are."""
+        self.precious = False
         # mutable: whether anybody may have read some of this
         self._shown = False
+
+    @property
+    def name(self) -> str | None:
+        """The name of the data file, None before the first byte."""
+        return None if self._file is None else self._file.name
 
     @property
     def withdrawals(self) -> int:
@@ -108,46 +110,48 @@ class Cached:
     def attach(self, record: Record, file: DataFile) -> None:
         """Begin with the data file of a record."""
         self._file = file
-        self.on_disk = record.held
+        self.on_disk = record.held if file.is_own else 0
         self.size = record.size
+        self.precious = record.precious
         self._shown = True
         if record.pieces is None:
             self._is_unread = self._proved = True
-            self.extents = Extents([(0, record.held)])
+            self.extents.add(0, record.held)
             return
         self._checksums = Checksums.unpack(record.pieces)
         self.extents = self._checksums.extents()
         self._proved = self._proved or self.complete
         self._ages = dict.fromkeys(self._checksums.chunks())
-        self._unchecked = Unchecked(self._checksums.chunks()) or None
+        self.unchecked = Unchecked(self._checksums.chunks()) or None
 
     def detach(self) -> Record | None:
         """End: the record of what is on the disk, None if that is nothing. Closes the file."""
         record = self.record()
         held = record.held if record else 0
-        if self._file is not None:
-            if record is not None and record.pieces is not None and held < self.on_disk:
-                disk.keep_only(self._file.fd, Checksums.unpack(record.pieces).extents())
-            self._file.close()
-            self._file = None
-        self._house.count(held - self.on_disk)
-        self.on_disk = held
+        file, self._file = self._file, None
+        if file is not None:
+            if record is not None and held < self.on_disk:
+                file.keep_only(record.checksums().extents())
+            file.close()
+            if file.is_own:
+                self._house.count(held - self.on_disk)
+        self.on_disk = 0
         self._held.clear()
         return record
 
     def record(self) -> Record | None:
         """What is in the data file and may be relied on later; by whole chunks."""
-        if self._file is None:
+        name, version, size = self.name, self.version, self.size
+        if name is None:
             return None
-        name = self._file.name
         if self._is_unread:
-            return Record(name, self.version, self.size, None, self.on_disk, time.time())
-        waiting = -1 if self._withheld is None else self._withheld[0] // CHUNK
+            return Record(name, version, size, None, self.extents.total, self.precious)
+        waiting = None if self._withheld is None else self._withheld[0] // CHUNK
         chunks = self._checksums.chunks()
         kept = [one for one in chunks if one not in self._held and one != waiting]
         pieces = self._checksums.pack(kept)
         held = sum(run.stop - run.start for one in kept for run in self._checksums.runs(one))
-        return Record(name, self.version, self.size, pieces, held, time.time())
+        return Record(name, version, size, pieces, held, self.precious)
 
     def unpin(self) -> None:
         """One opener less."""
@@ -161,14 +165,14 @@ class Cached:
         """The first range of [start, stop), as far as the file goes, that cannot be read."""
         if self.size is not None and stop > self.size:
             stop = self.size
-        if self._unchecked is not None:
+        if self.unchecked is not None:
             self._check(start, min(stop, start + _CHECKED_AT_ONCE))
         return self.extents.gap(start, stop)
 
     def pread(self, offset: int, size: int) -> bytes:
         """Bytes that are not ``missing``. Fewer only where the local disk fails us."""
         self._shown = True
-        if self._unchecked is not None:
+        if self.unchecked is not None:
             self._check(offset, offset + size)
         try:
             if self._file is not None and not self._held.size:
@@ -181,18 +185,14 @@ class Cached:
 
     def _check(self, start: int, stop: int) -> None:
         """Compare the chunks of [start, stop) that were not compared since they were kept."""
-        unchecked = self._unchecked
-        assert unchecked is not None
-        for number in unchecked.among(start, stop):
-            wrong = altered(self._checksums.runs(number), partial(self._held.read, self._file))
-            if wrong is not None:
-                words = "the disk altered bytes of datafile %d in the cache: they are fetched again"
-                log.warning(words, self.version.datafile)
-                self._begin_again()
-                return
-            unchecked.discard(number)
-            if not unchecked:
-                self._unchecked = None
+        assert self.unchecked is not None
+        read = partial(self._held.read, self._file)
+        if not self.unchecked.compare(start, stop, self._checksums, read):
+            words = "the disk altered bytes of datafile %d in the cache: they are fetched again"
+            log.warning(words, self.version.datafile)
+            self._begin_again()
+        elif not self.unchecked:
+            self.unchecked = None
 
     # Arriving.
 
@@ -224,7 +224,7 @@ class Cached:
             self._house.count(-count)
             return None
         self.on_disk += count
-        self._promised.add(start, stop)
+        self._reserved.add(start, stop)
         return Grant(file.fd, file.number, start, stop)
 
     def arrived(self, grant: Grant, pieces: Sequence[Piece]) -> None:
@@ -235,7 +235,7 @@ class Cached:
             assert piece.start == grant.written, "the pieces of a grant are consecutive"
             assert piece.stop <= grant.stop, "a piece is inside its grant"
             grant.written = piece.stop
-            self._promised.remove(piece.start, piece.stop)
+            self._reserved.remove(piece.start, piece.stop)
             self._came(piece)
         self._house.changed(self)
 
@@ -244,7 +244,7 @@ class Cached:
         rest = grant.stop - grant.written
         if self._file is None or grant.file != self._file.number or not rest:
             return
-        self._promised.remove(grant.written, grant.stop)
+        self._reserved.remove(grant.written, grant.stop)
         self._file.punch(grant.written, grant.stop)
         grant.stop = grant.written
         self.on_disk -= rest
@@ -256,6 +256,7 @@ class Cached:
         """The end of a file of unknown size was seen here, every byte before it being there."""
         if self._proved:
             self.size = size
+            self._share_if_complete()
         else:
             self._withheld, self.unproved = (size, size), True
         self._house.changed(self)
@@ -273,32 +274,33 @@ class Cached:
         start, stop = self._withheld
         if self.size is None:
             self.size = stop
-        self._withheld = None
-        self._proved = True
-        self.unproved = False
+        self._withheld, self.unproved, self._proved = None, False, True
+        self._reserved.remove(start, stop)
         self.extents.add(start, stop)
+        self._share_if_complete()
         self._house.changed(self)
 
     def _free(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
-        """The ranges of [start, stop) that are neither here nor promised nor withheld."""
+        """The ranges of [start, stop) that are neither here nor reserved."""
         for gap in self.extents.gaps(start, stop):
-            for first, last in self._promised.gaps(*gap):
-                if self._withheld is None:
-                    yield first, last
-                else:
-                    yield from Extents([self._withheld]).gaps(first, last)
+            yield from self._reserved.gaps(*gap)
 
     def _came(self, piece: Piece) -> None:
         """The bytes of a piece are in the data file, or in memory: show them, or withhold them."""
         number = piece.start // CHUNK
-        self._ages.pop(number, None)
-        self._ages[number] = None
+        self._ages[number] = self._ages.pop(number, None)
         self._checksums.add(piece)
         waits = not (self._proved or self.unproved or self.size is None)
         if waits and self._checksums.whole(self.size or 0) is not None:
             self._withheld, self.unproved = (piece.start, piece.stop), True
+            self._reserved.add(piece.start, piece.stop)
         else:
             self.extents.add(piece.start, piece.stop)
+            self._share_if_complete()
+
+    def _share_if_complete(self) -> None:
+        if self.complete and self._file is not None and not self._held.size:
+            self._file.share()
 
     def _write(self, offset: int, data: memoryview) -> bool:
         """Write to the data file; False where there is no room."""
@@ -317,9 +319,9 @@ class Cached:
 
     def _writable(self) -> DataFile | None:
         """The data file, made now if need be; None where the disk refuses."""
-        if self._file is None:
+        if self._file is None and self._house.admit(FILE_COST):
             self._file = DataFile.create(self._house.folder, self._house.new_name(self.version))
-            self._house.count(FILE_COST if self._file else 0)
+            self._house.count(0 if self._file else -FILE_COST)
         return self._file
 
     # Going.
@@ -334,31 +336,29 @@ class Cached:
     def _begin_again(self) -> None:
         if self._file is not None:
             self._house.forget(self._file.name)
-            self._house.count(-FILE_COST)
+            self._house.count(-self.on_disk - FILE_COST if self._file.is_own else 0)
             self._file.close()
             self._file = None
-        self._house.count(-self.on_disk)
         self.on_disk = 0
         self.extents.clear()
         self._held.clear()
-        self._promised.clear()
+        self._reserved.clear()
         self._ages.clear()
         self.size = self.version.size
         self._checksums.clear()
-        self._withheld = None
+        self._withheld = self.unchecked = None
         self._proved = self.version.crc32 is None
         self.unproved = self._is_unread = False
-        self._unchecked = None
 
     def give_back(self, count: int, newest: int) -> int:
         """Free about so many of the oldest bytes on the disk, but none of the ``newest``.
 
-        Returns how many; 0 where the disk cannot free parts of a file. A record of what is freed
-        must not be found after a crash: so the file gets another name first.
+        Returns how many; 0 for a complete file, and where the disk cannot free parts. A record of
+        what is freed must not be found after a crash: so the file gets another name first.
         """
         kept = max(1, newest // CHUNK)
         freed = 0
-        if self.unproved or len(self._ages) <= kept or not self._renamed():
+        if self.unproved or self.complete or len(self._ages) <= kept or not self._renamed():
             return 0
         for number in list(self._ages)[:-kept]:
             gone = self._forget(number)
@@ -375,6 +375,7 @@ class Cached:
         for run in runs:
             self.extents.remove(run.start, run.stop)
         if self._withheld is not None and self._withheld[0] // CHUNK == number:
+            self._reserved.remove(*self._withheld)
             self._withheld, self.unproved = None, False
         freed = sum(run.stop - run.start for run in runs) - self._held.drop(number)
         file = self._file

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 from icatfs.content.chunks import CHUNK
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
-    from icatfs.content.chunks import Piece
+    from icatfs.content.chunks import Checksums, Piece
+
+    Read = Callable[[int, int], bytes]
 
 
 class Unchecked:
@@ -27,17 +29,17 @@ class Unchecked:
     def __bool__(self) -> bool:
         return 1 in self._marks
 
-    def among(self, start: int, stop: int) -> Iterator[int]:
-        """Those that have bytes of [start, stop)."""
-        last = min(-(-stop // CHUNK), len(self._marks))
-        return (number for number in range(start // CHUNK, last) if self._marks[number])
+    def compare(self, start: int, stop: int, checksums: Checksums, read: Read) -> bool:
+        """Compare the chunks that have bytes of [start, stop), each once; whether all are right."""
+        for number in range(start // CHUNK, min(-(-stop // CHUNK), len(self._marks))):
+            if self._marks[number]:
+                if altered(checksums.runs(number), read) is not None:
+                    return False
+                self._marks[number] = 0
+        return True
 
-    def discard(self, number: int) -> None:
-        """This one is compared."""
-        self._marks[number] = 0
 
-
-def altered(runs: Sequence[Piece], read: Callable[[int, int], bytes]) -> Piece | None:
+def altered(runs: Iterable[Piece], read: Read) -> Piece | None:
     """The first of these runs whose bytes, read by (offset, size), are not those that came."""
     for run in runs:
         try:

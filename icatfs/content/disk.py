@@ -6,13 +6,10 @@ import ctypes
 import errno
 import os
 import shutil
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from icatfs.content.extents import Extents
 
 _COPIED_AT_MOST = 64 * 2**20
 _KEEP_SIZE = 0x01
@@ -32,14 +29,6 @@ def punch(fd: int, start: int, stop: int) -> bool:
     except AttributeError:
         return False
     return not failed
-
-
-def keep_only(fd: int, extents: Extents) -> None:
-    """Give everything of a file back to the disk but these ranges, as far as the disk can."""
-    with suppress(OSError):
-        os.ftruncate(fd, extents.end)
-    for start, stop in extents.gaps(0, extents.end):
-        punch(fd, start, stop)
 
 
 def sync_file_system(folder: str) -> None:

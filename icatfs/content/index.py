@@ -1,37 +1,48 @@
-"""The record of what the cache holds, in SQLite beside the files.
+"""The record of what the cache folder holds, in SQLite beside the files, shared by all processes.
 
 A record may be missing or wrong in one way only: by claiming too little. So the bytes of a file are
 synced before its record is written; every data file has a name that is used once, so that a late
 record of a file that is gone refers to nothing; and a record that cannot be right (torn, foreign,
 of another version, of a file that is too short) counts as none.
 
+**Room.** The database also keeps the books of the budget: what the records cost, kept by triggers
+(``recorded``), and what each process may have on the disk beyond its records (its *lease*). The sum
+of both is never less than what is on the disk. When a process records a file that bears its mark,
+the cost moves from its lease to the record, and back when it removes such a record; a file that
+somebody else removes, with its record, is room for everybody.
+
+**Time.** What was used last is told by a clock that counts bytes used, not seconds: it orders
+the uses of all processes whatever the wall clock does, and gives "later" a size. What is precious
+counts as used later than it was by twice what the cache may hold.
+
 The database is in WAL mode with ``synchronous=NORMAL``: the last records may be lost in a power
-cut, which costs cached bytes and nothing else. One connection reads, on the event loop; another one
-writes, in a worker thread, one call at a time.
+cut, which costs cached bytes and nothing else. One connection serves the event loop, with short
+transactions; another one writes in a worker thread, one call at a time.
 """
 
 from __future__ import annotations
 
 import os
 import sqlite3
-import zlib
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from icatfs.content.chunks import Checksums, Piece, cut
-from icatfs.content.disk import sync_file_system
-from icatfs.values import ContentVersion, DatafileId
+from icatfs.content.house import FILE_COST
+from icatfs.content.record import COLUMNS, Record, mark_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
-_FORMAT = 2
-_FILES_SYNCED_ONE_BY_ONE = 16
-_SCHEMA = """
+    from icatfs.values import ContentVersion
+
+_FORMAT = 3
+_PATIENCE_S = 0.5
+_PATIENCE_IN_THREADS_S = 20.0
+_AT_ONCE = 500
+_SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS content (
-    name TEXT PRIMARY KEY,
+    name TEXT UNIQUE NOT NULL,
     datafile INTEGER NOT NULL,
     catalogued_size INTEGER,
     mtime_ns INTEGER NOT NULL,
@@ -39,201 +50,255 @@ CREATE TABLE IF NOT EXISTS content (
     size INTEGER,
     pieces BLOB NOT NULL,
     held INTEGER NOT NULL,
-    used_at REAL NOT NULL,
-    proof INTEGER NOT NULL
-) WITHOUT ROWID
+    precious INTEGER NOT NULL,
+    proof INTEGER NOT NULL,
+    used INTEGER NOT NULL
+);
+CREATE INDEX IF NOT EXISTS content_of ON content (datafile);
+CREATE INDEX IF NOT EXISTS content_used ON content (used, name, held);
+CREATE TABLE IF NOT EXISTS books (one INTEGER PRIMARY KEY, recorded INTEGER, clock INTEGER);
+CREATE TABLE IF NOT EXISTS lease (mark TEXT PRIMARY KEY, bytes INTEGER NOT NULL);
+INSERT OR IGNORE INTO books VALUES (1, 0, 0);
+CREATE TRIGGER IF NOT EXISTS came AFTER INSERT ON content BEGIN
+    UPDATE books SET recorded = recorded + NEW.held + {FILE_COST}; END;
+CREATE TRIGGER IF NOT EXISTS changed AFTER UPDATE OF held ON content BEGIN
+    UPDATE books SET recorded = recorded + NEW.held - OLD.held; END;
+CREATE TRIGGER IF NOT EXISTS went AFTER DELETE ON content BEGIN
+    UPDATE books SET recorded = recorded - OLD.held - {FILE_COST}; END;
+PRAGMA user_version={_FORMAT};
 """
-_COLUMNS = "name, datafile, catalogued_size, mtime_ns, checksum, size, pieces, held, used_at, proof"
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """What one data file holds. ``size`` is that of the whole content, None while not known."""
-
-    name: str
-    version: ContentVersion
-    size: int | None
-    pieces: bytes | None
-    """What is there, with its CRC-32s, as `icatfs.content.chunks.Checksums` packs it.
-
-    None for a whole file that came from elsewhere: it is read when it is recorded.
-    """
-    held: int
-    """How many bytes that is."""
-    used_at: float
-    """Wall clock; orders eviction across restarts."""
-
-    @property
-    def proof(self) -> int:
-        """A checksum of the record itself."""
-        text = repr((self.name, self.version, self.size, self.pieces, self.held))
-        return zlib.crc32(text.encode())
-
-    def row(self) -> tuple[object, ...]:
-        """The values of the table's columns."""
-        version = self.version
-        return (
-            self.name,
-            version.datafile,
-            version.size,
-            version.mtime_ns,
-            version.checksum,
-            self.size,
-            self.pieces,
-            self.held,
-            self.used_at,
-            self.proof,
-        )
-
-
-def _record(row: tuple[object, ...]) -> Record | None:
-    """The record in a row; None if it is not as we wrote it."""
-    match row:
-        case (
-            str(name),
-            int(datafile),
-            (int() | None) as catalogued,
-            int(mtime_ns),
-            (str() | None) as checksum,
-            (int() | None) as size,
-            bytes(pieces),
-            int(held),
-            float(used_at),
-            int(proof),
-        ):
-            version = ContentVersion(DatafileId(datafile), catalogued, mtime_ns, checksum)
-            record = Record(name, version, size, pieces, held, used_at)
-            return record if record.proof == proof and is_sound(record) else None
-    return None
-
-
-def is_sound(record: Record) -> bool:
-    """Whether the record agrees with itself and names a file of this folder."""
-    if "/" in record.name or record.name.startswith("."):
-        return False
-    try:
-        extents = Checksums.unpack(record.pieces or b"").extents()
-    except ValueError:
-        return False
-    limit = record.version.size if record.version.size is not None else record.size
-    return extents.total == record.held and (limit is None or extents.end <= limit)
+_UPDATES = ", ".join(f"{name} = excluded.{name}" for name in (*COLUMNS.split(", ")[1:], "used"))
+_WRITE = (
+    f"INSERT INTO content ({COLUMNS}, used) VALUES (?,?,?,?,?,?,?,?,?,?,?)"
+    f" ON CONFLICT (name) DO UPDATE SET {_UPDATES}"
+)
 
 
 class Index:
-    """The records of one cache folder; the data files are in its sub-folder ``data``."""
+    """The records of one cache folder, as one process sees and changes them."""
 
-    def __init__(self, folder: Path) -> None:
-        """Opens or creates; a database that is none, or of another format, is replaced."""
+    def __init__(self, folder: Path, mark: str, max_bytes: int, *, alone: bool) -> None:
+        """Opens or creates it; sqlite3.Error.
+
+        Who is alone replaces a database that is none, or of another format.
+        """
         # given
-        self.data = folder / "data"
-        # constant
         self._path = folder / "index.sqlite"
+        self._mark = mark
+        self._max_bytes = max_bytes
+        # constant
         try:
-            self._writer = self._open()
+            self._there = self._opened(_PATIENCE_IN_THREADS_S)
         except sqlite3.DatabaseError:
-            self._discard()
-            self._writer = self._open()
-        self._reader = sqlite3.connect(self._path, check_same_thread=False)
+            if not alone:
+                raise
+            for suffix in ("", "-wal", "-shm"):
+                self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
+            self._there = self._opened(_PATIENCE_IN_THREADS_S)
+        self._here = self._opened(_PATIENCE_S)
 
-    def _open(self) -> sqlite3.Connection:
-        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        connection = sqlite3.connect(self._path, check_same_thread=False, isolation_level=None)
+    def _opened(self, patience_s: float) -> sqlite3.Connection:
+        with suppress(FileExistsError):  # to open and close one that is in use would end its locks
+            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            os.close(os.open(self._path, flags, 0o600))
+        connection = sqlite3.connect(
+            self._path, timeout=patience_s, check_same_thread=False, isolation_level=None
+        )
         try:
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=NORMAL")
             (found,) = connection.execute("PRAGMA user_version").fetchone()
             if found not in (0, _FORMAT):
                 raise sqlite3.DatabaseError(f"format {found}")
-            connection.execute(_SCHEMA)
-            connection.execute(f"PRAGMA user_version={_FORMAT}")
-            connection.execute("SELECT count(*) FROM content").fetchone()
+            if not found:
+                connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT")
+            connection.execute("SELECT count(*) FROM books").fetchone()
         except sqlite3.DatabaseError:
             connection.close()
             raise
         return connection
 
-    def _discard(self) -> None:
-        for suffix in ("", "-wal", "-shm"):
-            self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
-
     def close(self) -> None:
         """Close both connections."""
-        self._reader.close()
-        self._writer.close()
+        self._here.close()
+        self._there.close()
 
-    def all(self) -> Iterator[Record]:
-        """Every sound record, the least recently used first."""
-        for row in self._reader.execute(f"SELECT {_COLUMNS} FROM content ORDER BY used_at"):
-            record = _record(row)
-            if record is not None:
-                yield record
+    # From the event loop. Each raises sqlite3.Error.
+
+    def find(self, version: ContentVersion) -> list[Record]:
+        """The records of a version, the fullest first."""
+        rows = self._here.execute(
+            f"SELECT {COLUMNS} FROM content WHERE datafile = ? ORDER BY held DESC",
+            (version.datafile,),
+        )
+        records = [Record.of_row(row) for row in rows.fetchall()]
+        return [record for record in records if record is not None and record.version == version]
+
+    def holds(self, version: ContentVersion) -> bool:
+        """Whether there is a record of all bytes of a version."""
+        row = self._here.execute(
+            "SELECT 1 FROM content WHERE datafile = ? AND catalogued_size IS ? AND mtime_ns = ?"
+            " AND checksum IS ? AND held = size LIMIT 1",
+            (version.datafile, version.size, version.mtime_ns, version.checksum),
+        ).fetchone()
+        return row is not None
+
+    @contextmanager
+    def changing(self) -> Iterator[Books]:
+        """One transaction; nobody else changes anything meanwhile."""
+        with _transaction(self._here):
+            yield Books(self._here, self._mark, self._max_bytes)
+
+    def count(self) -> tuple[int, int]:
+        """How many data files have a record, and how many bytes records and leases take."""
+        (files,) = self._here.execute("SELECT count(*) FROM content").fetchone()
+        return files, Books(self._here, self._mark, self._max_bytes).total()
+
+    # From a worker thread.
+
+    def write(
+        self,
+        records: Sequence[Record] = (),
+        *,
+        gone: Iterable[str] = (),
+        used: Sequence[str] = (),
+        lease: int = 0,
+    ) -> None:
+        """Record files of ours, forget others, note which were used; give back from the lease.
+
+        The bytes of the files are on the disk. Blocks; sqlite3.Error: a part may be done.
+        """
+        for start in range(0, max(len(records), 1), _AT_ONCE):
+            with self.changing_there() as books:
+                for record in records[start : start + _AT_ONCE]:
+                    books.record(record)
+        with self.changing_there() as books:
+            for name in gone:
+                books.remove(name)
+            for name in used:
+                books.use(name)
+            books.lease(lease)
+
+    @contextmanager
+    def changing_there(self) -> Iterator[Books]:
+        """One transaction, in a worker thread. Blocks; sqlite3.Error."""
+        with _transaction(self._there):
+            yield Books(self._there, self._mark, self._max_bytes)
+
+
+class Books:
+    """What can be done in one transaction."""
+
+    def __init__(self, connection: sqlite3.Connection, mark: str, max_bytes: int) -> None:
+        # given
+        self._run = connection.execute
+        self._mark = mark
+        self._bonus = 2 * max_bytes
+
+    def total(self) -> int:
+        """What records and leases take together."""
+        (total,) = self._run(
+            "SELECT (SELECT recorded FROM books) + (SELECT ifnull(sum(bytes), 0) FROM lease)"
+        ).fetchone()
+        return int(total)
+
+    def lease(self, change: int) -> None:
+        """More, or less, may be on the disk beyond our records."""
+        if change:
+            self._run(
+                "INSERT INTO lease VALUES (?1, ?2)"
+                " ON CONFLICT (mark) DO UPDATE SET bytes = bytes + ?2",
+                (self._mark, change),
+            )
+
+    def leases(self) -> dict[str, int]:
+        """The lease of each process that has one."""
+        return dict(self._run("SELECT mark, bytes FROM lease").fetchall())
+
+    def end_lease(self, mark: str) -> None:
+        """A process has nothing on the disk beyond its records."""
+        self._run("DELETE FROM lease WHERE mark = ?", (mark,))
+
+    def record(self, record: Record) -> None:
+        """Add or replace the record of a file that bears our mark: its cost leaves the lease."""
+        before = self.cost(record.name)
+        self._run(_WRITE, (*record.row(), self._now(record.cost, precious=record.precious)))
+        self.lease(before - record.cost)
+
+    def rename(self, record: Record, name: str) -> None:
+        """A data file has another name now."""
+        new = Record(name, record.version, record.size, record.pieces, record.held, record.precious)
+        self._run(
+            "UPDATE content SET name = ?, proof = ? WHERE name = ?", (name, new.proof, record.name)
+        )
+
+    def remove(self, name: str) -> None:
+        """Remove the record of a file that is gone; the cost of one of ours goes to the lease."""
+        cost = self.cost(name)
+        self.erase(name)
+        if mark_of(name) == self._mark:
+            self.lease(cost)
+
+    def erase(self, name: str) -> None:
+        """Remove the record of a file that is gone: what it cost is room for everybody."""
+        self._run("DELETE FROM content WHERE name = ?", (name,))
+
+    def use(self, name: str) -> None:
+        """The file was used now."""
+        row = self._run("SELECT held, precious FROM content WHERE name = ?", (name,)).fetchone()
+        if row is not None:
+            used = self._now(row[0] + FILE_COST, precious=bool(row[1]))
+            self._run("UPDATE content SET used = ? WHERE name = ?", (used, name))
+
+    def cost(self, name: str) -> int:
+        """What the record of a file counts; 0 without one."""
+        row = self._run("SELECT held FROM content WHERE name = ?", (name,)).fetchone()
+        return 0 if row is None else int(row[0]) + FILE_COST
+
+    def oldest(self) -> Iterator[tuple[str, int]]:
+        """Names and costs, what was used least recently first; they may be removed meanwhile."""
+        last: tuple[int, str] = (-(2**63), "")
+        while rows := self._run(
+            "SELECT used, name, held FROM content WHERE (used, name) > (?, ?)"
+            " ORDER BY used, name LIMIT 100",
+            last,
+        ).fetchall():
+            yield from ((name, held + FILE_COST) for _, name, held in rows)
+            last = rows[-1][:2]
+
+    def names(self) -> dict[str, bool]:
+        """Every name, and whether the file is complete."""
+        return {
+            name: bool(complete)
+            for name, complete in self._run("SELECT name, held IS size FROM content")
+        }
 
     def find(self, name: str) -> Record | None:
         """The record of a data file; None when there is none that can be trusted."""
-        try:
-            row = self._reader.execute(
-                f"SELECT {_COLUMNS} FROM content WHERE name = ?", (name,)
-            ).fetchone()
-        except sqlite3.Error:
-            return None
-        return _record(row) if row is not None else None
+        row = self._run(f"SELECT {COLUMNS} FROM content WHERE name = ?", (name,)).fetchone()
+        return None if row is None else Record.of_row(row)
 
-    def write(self, records: Sequence[Record], gone: Sequence[str]) -> None:
-        """Make the bytes of these records safe, then the records; forget those of ``gone``.
+    def recount(self) -> None:
+        """Do the books anew."""
+        self._run(
+            f"UPDATE books SET recorded = (SELECT ifnull(sum(held + {FILE_COST}), 0) FROM content)"
+        )
 
-        Blocks. OSError or sqlite3.Error: nothing has changed.
-        """
-        present = self._sync(records)
-        with self._writer as writer:
-            writer.execute("BEGIN IMMEDIATE")
-            writer.executemany(
-                f"INSERT OR REPLACE INTO content ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?)",
-                [record.row() for record in present],
-            )
-            writer.executemany("DELETE FROM content WHERE name = ?", [(name,) for name in gone])
-
-    def _sync(self, records: Sequence[Record]) -> Sequence[Record]:
-        """The records whose files are still there, all of their bytes on the disk."""
-        if len(records) > _FILES_SYNCED_ONE_BY_ONE:
-            sync_file_system(str(self.data))
-            return [read for record in records if (read := self._read(record)) is not None]
-        return [synced for record in records if (synced := self._synced(record)) is not None]
-
-    def _synced(self, record: Record) -> Record | None:
-        with self._opened(record) as fd:
-            if fd is not None:
-                os.fdatasync(fd)
-        return self._read(record)
-
-    def _read(self, record: Record) -> Record | None:
-        """The record with its pieces; None if the file has gone, or is not what it should be."""
-        with self._opened(record) as fd:
-            if fd is None or record.pieces is not None:
-                return record if fd is not None else None
-            checksums = checksums_of(fd, record.held)
-        if record.version.crc32 not in (None, checksums.whole(record.held)):
-            return None
-        return replace(record, pieces=checksums.pack(checksums.chunks()))
-
-    @contextmanager
-    def _opened(self, record: Record) -> Iterator[int | None]:
-        try:
-            fd = os.open(self.data / record.name, os.O_RDWR | os.O_CLOEXEC)
-        except FileNotFoundError:
-            yield None
-            return
-        try:
-            yield fd
-        finally:
-            os.close(fd)
+    def _now(self, cost: int, *, precious: bool) -> int:
+        """The time of a use that so many bytes make."""
+        (clock,) = self._run(
+            "UPDATE books SET clock = clock + ? RETURNING clock", (cost,)
+        ).fetchone()
+        return int(clock) + (self._bonus if precious else 0)
 
 
-def checksums_of(fd: int, size: int) -> Checksums:
-    """What the first ``size`` bytes of a file are; fewer where it is shorter. Blocks; OSError."""
-    checksums = Checksums()
-    for start, stop in cut(0, size):
-        data = os.pread(fd, stop - start, start)
-        if len(data) < stop - start:
-            break
-        checksums.add(Piece(start, stop, zlib.crc32(data)))
-    return checksums
+@contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:  # not swallowed: what was begun is undone
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise

@@ -1,46 +1,136 @@
-"""Which process has which cache folder."""
+"""Which processes share a cache folder, and what of it is whose.
+
+All processes of one host may use a folder together: each holds a shared lock on its file ``lock``,
+which names the boot of the machine. The locks of another host's processes may not reach us (the
+folder may be on a network disk), and SQLite's WAL must not be shared with them at all: who finds
+another boot there while the folder is in use takes the folder beside it, ``<folder>-2``, and so on.
+
+Who is alone, and only then, may throw the index away.
+
+Each process has a *mark*, used once, which it puts into the names of the data files that it may
+write to. While it lives it holds a lock on ``mounts/<mark>``: so everybody can tell what the dead
+have left, however they died.
+"""
 
 from __future__ import annotations
 
 import fcntl
 import os
-from contextlib import contextmanager
+import secrets
+import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from icatfs.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
+_BOOT = "/proc/sys/kernel/random/boot_id"
+_ENTERS_WITHIN_S = 10.0
+_LOOKS_EVERY_S = 0.02
 
-@contextmanager
-def own_folder(folder: Path) -> Iterator[Path]:
-    """The folder, or the first of its name with a number that nobody has locked."""
-    number = 1
-    while True:
-        own = folder if number == 1 else folder.with_name(f"{folder.name}-{number}")
+
+class Tenancy:
+    """A process's share of a cache folder; made by ``share_folder``."""
+
+    def __init__(self, folder: Path, lock: int, *, alone: bool) -> None:
+        # given
+        self.folder = folder
+        self.alone = alone
+        """Whether nobody else has the folder; until ``admit_others``."""
+        self._lock = lock
+        # constant
+        self.mark, self._own = _mark(folder / "mounts")
+
+    def admit_others(self) -> None:
+        """Who waits for the folder may have it too."""
+        if self.alone:
+            self.alone = False
+            fcntl.flock(self._lock, fcntl.LOCK_SH)
+
+    def is_dead(self, mark: str) -> bool:
+        """Whether the process of this mark has ended."""
+        if mark == self.mark:
+            return False
+        if self.alone:
+            return True
         try:
-            own.mkdir(mode=0o700, parents=True, exist_ok=True)
-            fd = os.open(own / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise unusable(own, error) from error
+            fd = os.open(self.folder / "mounts" / mark, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return False
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(fd)
-            number += 1
-            continue
-        except BaseException:  # not swallowed: only the descriptor is given back
-            os.close(fd)
-            raise
-        try:
-            yield own
+            return locked(fd, fcntl.LOCK_EX)
         finally:
             os.close(fd)
-        return
+
+    def bury(self, mark: str) -> None:
+        """Nothing is left of a process that is dead."""
+        with suppress(OSError):
+            (self.folder / "mounts" / mark).unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Leave the folder."""
+        self.bury(self.mark)
+        os.close(self._own)
+        os.close(self._lock)
+
+
+def locked(fd: int, kind: int) -> bool:
+    """Whether this lock is ours now; what lock the descriptor had before may be lost if not."""
+    try:
+        fcntl.flock(fd, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def unusable(folder: Path, error: Exception) -> ConfigError:
     """The error for a folder that does not serve."""
     return ConfigError(f"the cache folder {folder} cannot be used ({error}): choose another one")
+
+
+def share_folder(folder: Path) -> Tenancy | None:
+    """A share of this folder; None while another host has it. Blocks; OSError."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for name in ("data", "mounts"):
+        (folder / name).mkdir(mode=0o700, exist_ok=True)
+    fd = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        alone = _lock_folder(fd)
+        if alone is not None:
+            return Tenancy(folder, fd, alone=alone)
+    except OSError:
+        os.close(fd)
+        raise
+    os.close(fd)
+    return None
+
+
+def _lock_folder(fd: int) -> bool | None:
+    """Whether we are alone in the folder of this lock; None if it is another host's."""
+    with open(_BOOT, encoding="ascii") as file:
+        boot = file.read().strip().encode()
+    give_up = time.monotonic() + _ENTERS_WITHIN_S
+    while True:
+        if locked(fd, fcntl.LOCK_EX):
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, boot, 0)
+            return True
+        if locked(fd, fcntl.LOCK_SH):
+            return False if os.pread(fd, 100, 0) == boot else None
+        if time.monotonic() > give_up:  # somebody has been alone there for long
+            return None
+        time.sleep(_LOOKS_EVERY_S)
+
+
+def _mark(folder: Path) -> tuple[str, int]:
+    """A mark that was never used, and the descriptor that holds its lock."""
+    while True:
+        mark = secrets.token_hex(8)
+        fd = os.open(folder / mark, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        if locked(fd, fcntl.LOCK_EX) and os.fstat(fd).st_nlink:
+            return mark, fd
+        os.close(fd)  # somebody took it for a dead one's before it was locked

@@ -1,68 +1,89 @@
 """The cache on the local disk: who has what open, what is kept, what goes first.
 
-One data file for each content version, named once and never again; an `Index` of what they hold.
-The folder belongs to one process at a time (a lock file says so): a second mount of the same user
-takes the folder beside it, ``<folder>-2`` and so on, so that no two processes ever write to one.
+All mounts of one user on one host use one folder together (`icatfs.content.ownership`): what one of
+them fetched, the others read. In it are the data files, and an `Index` of what is in them, which is
+all that the processes tell each other.
 
-**Budget.** Every byte that goes to the disk is admitted first. The limit is ``max_bytes`` or what
-the disk has free beyond ``min_free_bytes``, whichever is less. Where there is no room the content
-used least recently and not open is removed, then the oldest bytes of the largest open file; if that
-does not help, the bytes stay in memory for a while (`icatfs.content.cached`).
+**Data files.** One for each content version and process that brings it, sparse, with a name that is
+used once. A file that is not complete belongs to the process that writes it: an exclusive lock on
+it says so, and its name has the process's mark. Who finds one that nobody has open makes it its
+own; who finds it in use begins a file of its own, and of several the fullest is taken up first. A
+complete file, compared with the catalogue, never changes any more: everybody reads it under a
+shared lock, and it can only be removed, which harms nobody who has it open. (*Against* one file
+with several writers: each would have to hear of the others' extents before every read.)
+
+**Budget.** Every byte that goes to the disk is admitted first, out of a lease of the room that all
+mounts have together (`icatfs.content.room`). Where there is none left the content used least
+recently and not open is removed, then the oldest bytes of the largest open file; if that does not
+help, the bytes stay in memory for a while (`icatfs.content.cached`).
 
 **Records.** What has changed is recorded some seconds later and at the end, each time after the
-bytes have reached the disk. When the machine dies meanwhile, the data files without a record are
-removed at the next start. Nothing here is ever an error for a reader: a cache that cannot be
-written is a smaller cache.
+bytes have reached the disk (`icatfs.content.recorder`): until then other mounts do not see it. What
+is kept is compared with its CRC-32s when it is first read after a mount, chunk by chunk; a content
+is fetched again as a whole where the disk altered it. (*Against* keeping the other chunks: a disk
+that does this once is not to be trusted with them, and nobody can write into a file that others
+read.) What a process leaves that dies is swept up by the others, or by the next one
+(`icatfs.content.sweep`). Nothing here is ever an error for a reader: a cache that cannot be written
+is a smaller cache.
 
-Invariants: ``_used`` is the sum of what is on the disk, ``FILE_COST`` for each data file included;
-``_entries`` has every version with a data file, the least recently used first; ``_live`` has just
-what is open, ``_records`` what is closed and not recorded, ``_saving`` what is being recorded.
+Every crash leaves one of these, and none of them can show wrong bytes:
+
+* a data file without a record: removed, since nobody knows what is in it;
+* a record without its data file: nothing is there, and the record goes;
+* a file with more in it than its record claims: the rest is given back to the disk;
+* a lease of a process that is dead: ended, when the above is done for all its files.
+
+Invariant: ``_live`` has just what is open, each version once.
 """
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
-import secrets
 import sqlite3
-import time
 from collections import Counter
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from itertools import count as counter
 from typing import TYPE_CHECKING
 
 import trio
 
 from icatfs.content.cached import Cached
 from icatfs.content.cachefile import CacheFile
-from icatfs.content.chunks import Checksums
 from icatfs.content.datafile import DataFile
 from icatfs.content.disk import moved
 from icatfs.content.house import FILE_COST
-from icatfs.content.index import Index, Record
-from icatfs.content.ownership import own_folder, unusable
+from icatfs.content.index import Index
+from icatfs.content.ownership import Tenancy, share_folder, unusable
+from icatfs.content.record import Record, mark_of
+from icatfs.content.recorder import Recorder
+from icatfs.content.room import Room
+from icatfs.content.sweep import sweep
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from icatfs.content.checking import Unchecked
     from icatfs.values import ContentVersion
 
 __all__ = ["CacheFile", "ContentStore", "StoreStatus", "open_store"]
 
 log = logging.getLogger(__name__)
 
-_SAVE_EVERY_S = 3.0
 _LAST_SAVE_S = 30.0
-_LOOK_AT_DISK_EVERY = 4 * 2**20
-_DISK_FULL_S = 30.0
 _NEWEST = 8 * 2**20
+_REMEMBERED = 20_000
 
 
 @dataclass(frozen=True, slots=True)
 class StoreStatus:
-    """What the cache holds; ``unsaved`` files would be lost if the machine died now."""
+    """What the cache holds; ``unsaved`` files would be lost if the machine died now.
+
+    ``files`` are those in the index and ``used_bytes`` what all mounts have together; the other
+    counts are this mount's.
+    """
 
     folder: str
     files: int
@@ -73,39 +94,26 @@ class StoreStatus:
     unsaved: int
 
 
-@dataclass(slots=True)
-class _Entry:
-    """One data file; ``held`` bytes while it is closed."""
-
-    name: str
-    held: int
-
-
 class ContentStore:
     """Made by ``open_store``."""
 
-    def __init__(self, folder: Path, index: Index, *, max_bytes: int, min_free_bytes: int) -> None:
+    def __init__(
+        self, index: Index, tenancy: Tenancy, *, max_bytes: int, min_free_bytes: int
+    ) -> None:
         # given
-        self.folder = folder / "data"
         self._index = index
+        self._tenancy = tenancy
         self._max_bytes = max_bytes
-        self._min_free_bytes = min_free_bytes
-        # mutable: see the invariants above
-        self._entries: dict[ContentVersion, _Entry] = {}
+        # constant
+        self.folder = tenancy.folder / "data"
+        self.room = Room(index, tenancy, self, max_bytes=max_bytes, min_free_bytes=min_free_bytes)
+        self.recorder = Recorder(index, tenancy, self.room, self._proved_wrong)
+        self._numbers = counter(1)
+        # mutable
         self._live: dict[ContentVersion, Cached] = {}
-        self._used = self._evicted = 0
+        self._checked: dict[str, Unchecked | None] = {}
+        """What is still to be compared of closed files that were open before."""
         self.withdrawals: Counter[ContentVersion] = Counter()
-        # mutable: for the recorder
-        self._records: dict[ContentVersion, Record] = {}
-        self._saving: dict[ContentVersion, Record] = {}
-        self._dirty: set[Cached] = set()
-        self._gone: list[str] = []
-        self._something = trio.Event()
-        self._complained = False
-        # mutable: what the disk leaves us, looked up now and then; a refusal counts for a while
-        self._limit = max_bytes
-        self._until_look = 0
-        self._refused_until = 0.0
 
     # What others use.
 
@@ -117,277 +125,274 @@ class ContentStore:
         return CacheFile(cached)
 
     def holds(self, version: ContentVersion) -> bool:
-        """Whether all bytes of a version are here; opens no file."""
-        cached, entry = self._live.get(version), self._entries.get(version)
-        return (cached.extents.total if cached else entry.held if entry else 0) == version.size
+        """Whether the cache has all bytes of a version; opens no file."""
+        cached = self._live.get(version)
+        if cached is not None:
+            return cached.complete
+        record = self.recorder.find(version)
+        if record is not None and record.complete:
+            return True
+        with suppress(sqlite3.Error):
+            return self._index.holds(version)
+        return False
 
     def adopt(self, version: ContentVersion, source: Path) -> None:
         """Make a file with the bytes of this version the cached content; it may be moved away.
 
-        The caller has compared them, and writes no more. Nothing happens where it is not cheap.
+        The caller has compared size and CRC-32, and writes to the file no more; it may go on
+        reading it, for a complete file is never freed in part. Does nothing where that is not
+        cheap, or not possible.
         """
-        if version in self._live or version in self._entries:
+        if version in self._live or self.holds(version):
             return
         with suppress(OSError):
             size = source.stat().st_size
-            if not size or size != version.size or not self.admit(size):
+            if not size or size != version.size or not self.room.admit(size + FILE_COST):
                 return
             name = self.new_name(version)
             if not moved(source, self.folder / name, size):
-                self._used -= size
+                self.room.count(-size - FILE_COST)
                 return
-            self._used += FILE_COST
-            self._entries[version] = _Entry(name, size)
-            self._records[version] = Record(name, version, size, None, size, time.time())
-            self._something.set()
+            self.recorder.adopted(Record(name, version, size, None, size))
 
     def drop(self, version: ContentVersion) -> None:
-        """Forget all bytes of a version, for those too who have it open."""
-        if version in self._live:
-            self._live[version].reset()
-        else:
-            self._remove(version)
+        """Forget all bytes of a version, for those too who have it open here."""
+        cached = self._live.get(version)
+        if cached is not None:
+            cached.reset()
+        for record in self._records(version):
+            self._remove(record)
 
     def status(self) -> StoreStatus:
         """Counts as they are now."""
+        files = used = 0
+        with suppress(sqlite3.Error):
+            files, used = self._index.count()
         return StoreStatus(
             folder=str(self.folder),
-            files=len(self._entries),
+            files=files,
             open_files=len(self._live),
-            used_bytes=self._used,
+            used_bytes=used - self.room.spare,
             max_bytes=self._max_bytes,
-            evicted_files=self._evicted,
-            unsaved=len(self._records) + len(self._dirty),
+            evicted_files=self.room.evicted,
+            unsaved=self.recorder.unsaved,
         )
 
-    # What a cached file asks for (`icatfs.content.cached.House`).
+    # What a cached file asks for (`icatfs.content.house.House`).
 
     @property
     def spread(self) -> int:
         """How many bytes one file may run ahead of its readers."""
-        return max(2**20, min(self._max_bytes, self._limit) // 4)
+        return self.room.reach
 
     def admit(self, count: int) -> bool:
         """Whether so many bytes more may go to the disk; they are then counted."""
-        self._until_look -= count
-        if self._until_look <= 0:
-            self._look_at_disk()
-        if self._used + count > self._limit:
-            self._make_room(self._used + count - self._limit)
-        if self._used + count > self._limit:
-            return False
-        self._used += count
-        return True
+        return self.room.admit(count)
 
     def disk_refused(self, count: int) -> bool:
         """The disk took no more: make room for so many bytes; whether it may work now."""
-        self._refused_until = time.monotonic() + _DISK_FULL_S
-        self._limit = max(0, min(self._limit, self._used - count))
-        self._until_look = _LOOK_AT_DISK_EVERY
-        return self._make_room(self._used - self._limit) > 0
+        return self.room.make_room(count)
 
     def count(self, change: int) -> None:
         """So many bytes more, or fewer, are on the disk."""
-        self._used += change
+        self.room.count(change)
 
     def new_name(self, version: ContentVersion) -> str:
         """The name of a new data file, used once."""
-        return f"{version.datafile}-{secrets.token_hex(8)}"
+        return f"{version.datafile}-{self._tenancy.mark}-{next(self._numbers)}"
 
     def forget(self, name: str) -> None:
         """Remove a data file, if it is there, and its record."""
         with suppress(OSError):
             (self.folder / name).unlink(missing_ok=True)
-        self._gone.append(name)
-        self._something.set()
+        self._checked.pop(name, None)
+        self.recorder.gone(name)
 
     def changed(self, cached: Cached) -> None:
         """There is something new to be recorded."""
-        self._dirty.add(cached)
-        self._something.set()
+        self.recorder.changed(cached)
 
     def unpinned(self, cached: Cached) -> None:
         """Nobody has it open any more."""
-        version = cached.version
-        if self._live.pop(version, None) is None:
+        if self._live.pop(cached.version, None) is None:
             return  # the store has ended before its user
-        is_new = cached in self._dirty
-        self._dirty.discard(cached)
-        self._entries.pop(version, None)
         record = cached.detach()
-        if record is None:
-            return
-        self._entries[version] = _Entry(record.name, record.held)
-        if is_new or version in self._records or version in self._saving:
-            self._records[version] = record
-            self._something.set()
+        if record is not None and not record.held:
+            self._remove(record)
+            record = None
+        self.recorder.closed(cached, record)
+        self.room.hope()
+        if record is not None:
+            if len(self._checked) >= _REMEMBERED:
+                self._checked.clear()
+            self._checked[record.name] = cached.unchecked
+
+    # What the budget asks for (`icatfs.content.room.Tenant`).
+
+    def give_up(self, count: int) -> None:
+        """Free so many bytes of what is not in the index, if possible; they are counted."""
+        left = count
+        for version, record in list(self.recorder.pending.items()):
+            if left > 0 and version not in self._live:
+                self._remove(record)
+                self.room.evicted += 1
+                left -= record.cost
+        newest = min(_NEWEST, self._max_bytes // 4)
+        for cached in sorted(self._live.values(), key=lambda one: one.on_disk, reverse=True):
+            if left > 0:
+                left -= cached.give_back(left, newest)
+
+    def evicted(self, name: str, cost: int) -> None:
+        """A data file was removed, whose record counted so much."""
+        for version, record in self.recorder.pending.items():
+            if record.name == name:
+                del self.recorder.pending[version]
+                self.room.count(cost - record.cost)
+                return
 
     # Opening and removing.
 
-    def load(self) -> None:
-        """Take over what the index and the folder agree on, and remove the rest. Blocks."""
-        self.folder.mkdir(mode=0o700, exist_ok=True)
-        names = {entry.name: entry for entry in os.scandir(self.folder)}
-        for record in self._index.all():
-            found = names.pop(record.name, None)
-            if found is None or record.version in self._entries or not record.held:
-                self._gone.append(record.name)
-                if found is not None:
-                    os.unlink(found.path)
-                continue
-            self._entries[record.version] = _Entry(record.name, record.held)
-            self._used += record.held + FILE_COST
-        for orphan in names.values():
-            os.unlink(orphan.path)
-        self._look_at_disk()
-        self._make_room(self._used - self._limit)
+    def _records(self, version: ContentVersion) -> list[Record]:
+        """What is known of the closed files of a version: the best first."""
+        pending = self.recorder.find(version)
+        records = [] if pending is None else [pending]
+        with suppress(sqlite3.Error):
+            records += [
+                record
+                for record in self._index.find(version)
+                if pending is None or record.name != pending.name
+            ]
+        return sorted(records, key=lambda record: record.held, reverse=True)
 
     def _revived(self, version: ContentVersion) -> Cached:
         """A version as it was left, or with nothing."""
         cached = Cached(self, version)
-        entry = self._entries.get(version)
-        if entry is None:
+        for record in self._records(version):
+            try:
+                file = self._opened(record)
+            except OSError as error:
+                log.debug("the cache of datafile %d is not used: %s", version.datafile, error)
+                return cached
+            if file is None:
+                continue
+            cached.attach(record, file)
+            if file.name in self._checked:
+                cached.unchecked = self._checked[file.name]
             return cached
-        record = self._records.get(version) or self._saving.get(version)
-        if record is None or record.name != entry.name:
-            record = self._index.find(entry.name)
-        if record is None or (record.version, record.held) != (version, entry.held):
-            self._remove(version)
-            return cached
-        try:
-            fd = os.open(self.folder / entry.name, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-        except OSError as error:
-            log.debug("the cache of datafile %d cannot be opened: %s", version.datafile, error)
-            if error.errno not in (errno.EMFILE, errno.ENFILE):
-                self._remove(version)
-            return cached
-        if os.fstat(fd).st_size < _end_of(record):
-            os.close(fd)
-            self._remove(version)
-            return cached
-        cached.attach(record, DataFile(self.folder, entry.name, fd))
         return cached
 
-    def _remove(self, version: ContentVersion) -> None:
-        """Remove the content of a version that is not open."""
-        entry = self._entries.pop(version, None)
-        self._records.pop(version, None)
-        if entry is not None:
-            self._used -= entry.held + FILE_COST
-            self.forget(entry.name)
+    def _opened(self, record: Record) -> DataFile | None:
+        """The file of a record, locked, and ours if it is not complete; None without it."""
+        is_own = mark_of(record.name) == self._tenancy.mark
+        file = DataFile.open(self.folder, record.name, is_own=is_own, complete=record.complete)
+        if file is None:
+            return None
+        if os.fstat(file.fd).st_size < record.end:
+            file.close()
+            self._remove(record)
+            return None
+        if record.complete or is_own or self._taken_over(file, record):
+            return file
+        file.close()
+        return None
 
-    # Room.
+    def _taken_over(self, file: DataFile, record: Record) -> bool:
+        """Whether a file that nobody has open is in our books now, under a name of ours."""
+        name = self.new_name(record.version)
+        try:
+            with self._index.changing() as books:
+                if not file.rename(name):
+                    return False
+                books.rename(record, name)
+        except sqlite3.Error as error:
+            log.debug("a file of the cache cannot be taken over: %s", error)
+            return False
+        file.is_own = True
+        file.keep_only(record.checksums().extents())
+        return True
 
-    def _look_at_disk(self) -> None:
-        """Look how much the disk has left for us."""
-        self._until_look = _LOOK_AT_DISK_EVERY
-        if time.monotonic() < self._refused_until:
-            return
-        disk = os.statvfs(self.folder)
-        most = self._used + disk.f_bavail * disk.f_frsize - self._min_free_bytes
-        self._limit = max(0, min(self._max_bytes, most))
+    def _remove(self, record: Record) -> None:
+        """Remove a file that is not open here."""
+        path = self.folder / record.name
+        with suppress(OSError):
+            path.unlink()
+            if mark_of(record.name) == self._tenancy.mark:
+                self.room.count(-record.cost)
+        self.recorder.pending.pop(record.version, None)
+        self.forget(record.name)
 
-    def _make_room(self, count: int) -> int:
-        """Free so many bytes, if possible; returns how many were freed."""
-        before = self._used
-        while before - self._used < count:
-            version = next((one for one in self._entries if one not in self._live), None)
-            if version is None:
-                break
-            self._remove(version)
-            self._evicted += 1
-        newest = min(_NEWEST, self._max_bytes // 4)
-        for cached in sorted(self._live.values(), key=lambda one: one.on_disk, reverse=True):
-            left = count - (before - self._used)
-            if left <= 0:
-                break
-            if not cached.unproved:
-                cached.give_back(left, newest)
-        return before - self._used
+    def _proved_wrong(self, record: Record) -> None:
+        """A file that came from elsewhere is not what it should be, and was removed."""
+        cached = self._live.get(record.version)
+        if cached is not None and cached.name == record.name:
+            cached.reset()
+        else:
+            self.room.count(-record.cost)
 
-    # Records.
-
-    async def save_forever(self) -> None:
-        """Record what changes, a few seconds after it does."""
-        while True:
-            await self._something.wait()
-            await trio.sleep(_SAVE_EVERY_S)
-            self._something = trio.Event()
-            await self.save()
+    # The end.
 
     async def save(self) -> None:
-        """Record what has changed; a failure costs nothing but what would be lost in a crash."""
-        closed, dirty, gone = self._records, self._dirty, self._gone
-        self._records, self._dirty, self._gone = {}, set(), []
-        open_now = {cached.version: cached.record() for cached in dirty}
-        self._saving = closed | {one: record for one, record in open_now.items() if record}
-        try:
-            await trio.to_thread.run_sync(self._index.write, list(self._saving.values()), gone)
-        except (OSError, sqlite3.Error) as error:
-            self._complain(error)
-            self._gone += gone
-            self._records = self._still_closed(closed) | self._records
-            self._dirty |= {cached for cached in dirty if cached.pins}
-        finally:
-            self._saving = {}
-
-    def _still_closed(self, records: dict[ContentVersion, Record]) -> dict[ContentVersion, Record]:
-        """Those records that are still about what is there."""
-        return {
-            version: record
-            for version, record in records.items()
-            if version not in self._live
-            and version in self._entries
-            and self._entries[version].name == record.name
-        }
-
-    def _complain(self, error: Exception) -> None:
-        if not self._complained:
-            self._complained = True
-            log.warning("the cache in %s cannot be recorded for later: %s", self.folder, error)
+        """Record now what has changed."""
+        await self.recorder.save()
 
     def close(self) -> None:
-        """Close what is still open; what was not recorded is removed at the next start."""
+        """Close what is still open; what could not be recorded is swept up by others."""
         for cached in self._live.values():
             cached.detach()
         self._live.clear()
+        if not self.recorder.unsaved:
+            with suppress(sqlite3.Error), self._index.changing() as books:
+                books.end_lease(self._tenancy.mark)
         self._index.close()
+        self._tenancy.close()
 
 
 @asynccontextmanager
 async def open_store(
     folder: Path, *, max_bytes: int, min_free_bytes: int = 0
 ) -> AsyncIterator[ContentStore]:
-    """The cache in a folder, or in the next one beside it that no other process uses.
+    """The cache in a folder, shared with the other mounts of this user on this host.
 
     Raises ConfigError when the folder cannot be used. At the end, what it has is recorded.
     """
-    with own_folder(folder) as own:
+    store = await trio.to_thread.run_sync(_entered, folder, max_bytes, min_free_bytes)
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(store.recorder.save_forever)
+            yield store
+            nursery.cancel_scope.cancel()
+    except BaseExceptionGroup as group:  # the recorder raises nothing: it is the caller's
+        if len(group.exceptions) > 1:
+            raise
+        raise group.exceptions[0] from group.exceptions[0].__cause__
+    finally:
+        with trio.move_on_after(_LAST_SAVE_S) as scope:
+            scope.shield = True
+            await store.save()
+        store.close()
+
+
+def _entered(folder: Path, max_bytes: int, min_free_bytes: int) -> ContentStore:
+    """A store in the folder, or in the first of its name with a number that this host may use."""
+    for number in counter(1):
+        own = folder if number == 1 else folder.with_name(f"{folder.name}-{number}")
         try:
-            store = await trio.to_thread.run_sync(_loaded, own, max_bytes, min_free_bytes)
+            tenancy = share_folder(own)
+            if tenancy is None:
+                continue
+            try:
+                index = Index(own, tenancy.mark, max_bytes, alone=tenancy.alone)
+                sweep(index, tenancy)
+            except (OSError, sqlite3.Error):
+                tenancy.close()
+                if not tenancy.alone:
+                    continue  # theirs is of another format, or broken
+                raise
         except (OSError, sqlite3.Error) as error:
             raise unusable(own, error) from error
-        try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(store.save_forever)
-                yield store
-                nursery.cancel_scope.cancel()
-        except BaseExceptionGroup as group:  # the recorder raises nothing: it is the caller's
-            if len(group.exceptions) > 1:
-                raise
-            raise group.exceptions[0] from group.exceptions[0].__cause__
-        finally:
-            with trio.move_on_after(_LAST_SAVE_S) as scope:
-                scope.shield = True
-                await store.save()
-            store.close()
-
-
-def _end_of(record: Record) -> int:
-    return record.held if record.pieces is None else Checksums.unpack(record.pieces).extents().end
-
-
-def _loaded(folder: Path, most: int, min_free: int) -> ContentStore:
-    store = ContentStore(folder, Index(folder), max_bytes=most, min_free_bytes=min_free)
-    store.load()
-    return store
+        tenancy.admit_others()
+        store = ContentStore(index, tenancy, max_bytes=max_bytes, min_free_bytes=min_free_bytes)
+        store.room.look_at_disk()
+        store.room.keep_to_budget()
+        return store
+    raise AssertionError("numbers do not end")

@@ -455,7 +455,7 @@ def alter(folder: Path, statement: str) -> None:
         "UPDATE content SET proof = proof + 1",
         "UPDATE content SET size = NULL",
         "UPDATE content SET name = '../../etc/passwd'",
-        "UPDATE content SET used_at = 'yesterday'",
+        "UPDATE content SET held = 'much'",
         "DELETE FROM content",
     ],
 )
@@ -649,20 +649,6 @@ async def test_nobody_else_can_look_into_the_cache(
     for folder in (tmp_path / "cache", tmp_path / "cache/data"):
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert stat.S_IMODE((tmp_path / "cache/index.sqlite").stat().st_mode) == 0o600
-
-
-async def test_two_mounts_have_a_folder_each(
-    tmp_path: Path, version_of: Versions, content_of: Contents
-) -> None:
-    data = content_of(100_000)
-    async with (
-        open_store(tmp_path / "cache", max_bytes=PLENTY) as first,
-        open_store(tmp_path / "cache", max_bytes=PLENTY) as second,
-    ):
-        assert first.folder != second.folder
-        fill(first, version_of(data), data)
-        assert not holds(second, version_of(data))
-        assert holds(first, version_of(data))
 
 
 async def test_a_folder_that_cannot_be_used_is_said_so(tmp_path: Path) -> None:

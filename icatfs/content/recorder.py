@@ -1,0 +1,198 @@
+"""Records what the cache has some seconds after it changes, when the bytes are on the disk.
+
+Invariants: ``pending`` has the closed files that are not recorded as they are now, ``_saving`` what
+is being recorded; a file is in the folder as long as it is in either, unless somebody removed it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+import zlib
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import trio
+
+from icatfs.content.chunks import Checksums, Piece, cut
+from icatfs.content.disk import sync_file_system
+from icatfs.content.sweep import has_dead, sweep
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from icatfs.content.cached import Cached
+    from icatfs.content.index import Index
+    from icatfs.content.ownership import Tenancy
+    from icatfs.content.record import Record
+    from icatfs.content.room import Room
+    from icatfs.values import ContentVersion
+
+log = logging.getLogger(__name__)
+
+_SAVE_EVERY_S = 3.0
+_FILES_SYNCED_ONE_BY_ONE = 16
+
+
+class Recorder:
+    """What is to be recorded of one process's part of the cache."""
+
+    def __init__(
+        self, index: Index, tenancy: Tenancy, room: Room, proved_wrong: Callable[[Record], None]
+    ) -> None:
+        # given
+        self._room = room
+        self._proved_wrong = proved_wrong
+        self._index = index
+        self._tenancy = tenancy
+        # mutable: see the invariants above
+        self.pending: dict[ContentVersion, Record] = {}
+        self._saving: dict[ContentVersion, Record] = {}
+        # mutable: what else is to be written
+        self._dirty: set[Cached] = set()
+        self._gone: list[str] = []
+        self._used: dict[str, None] = {}
+        self._something = trio.Event()
+        self._complained = False
+
+    @property
+    def unsaved(self) -> int:
+        """How many files would be lost, in part at least, if the machine died now."""
+        return len(self.pending) + len(self._dirty) + len(self._saving)
+
+    def find(self, version: ContentVersion) -> Record | None:
+        """The record of a closed file of ours that may not be in the index yet."""
+        return self.pending.get(version) or self._saving.get(version)
+
+    def changed(self, cached: Cached) -> None:
+        """An open file has something new."""
+        self._dirty.add(cached)
+        self._something.set()
+
+    def closed(self, cached: Cached, record: Record | None) -> None:
+        """A file of ours was closed, with this to be recorded of it, if it has changed."""
+        is_new = cached in self._dirty or self.find(cached.version) is not None
+        self._dirty.discard(cached)
+        self.pending.pop(cached.version, None)
+        if record is not None:
+            if is_new:
+                self.pending[cached.version] = record
+            self._used[record.name] = None
+            self._something.set()
+
+    def adopted(self, record: Record) -> None:
+        """A whole file came from elsewhere."""
+        self.pending[record.version] = record
+        self._something.set()
+
+    def gone(self, name: str) -> None:
+        """A data file is no more, or not under this name."""
+        self._gone.append(name)
+        self._something.set()
+
+    async def save_forever(self) -> None:
+        """Record what changes, a few seconds after it does."""
+        while True:
+            await self._something.wait()
+            await trio.sleep(_SAVE_EVERY_S)
+            self._something = trio.Event()
+            await self.save()
+
+    async def save(self) -> None:
+        """Record what has changed; a failure costs nothing but what would be lost in a crash."""
+        closed, self.pending = self.pending, {}
+        dirty, self._dirty = self._dirty, set()
+        gone, self._gone = self._gone, []
+        used, self._used = self._used, {}
+        open_now = {cached.version: cached.record() for cached in dirty}
+        self._saving = closed | {one: record for one, record in open_now.items() if record}
+        surplus = max(0, self._room.spare)
+        self._room.spare -= surplus
+        is_saved = False
+        try:
+            wrong = await trio.to_thread.run_sync(
+                self._write, list(self._saving.values()), gone, list(used), -surplus
+            )
+            is_saved = True
+            for record in wrong:
+                self._proved_wrong(record)
+        except (OSError, sqlite3.Error) as error:
+            self._complain(error)
+        finally:
+            if not is_saved:
+                self._room.spare += surplus
+                self._gone += gone
+                self._used = used | self._used
+                self.pending = closed | self.pending
+                self._dirty |= {cached for cached in dirty if cached.pins}
+            self._saving = {}
+
+    def _complain(self, error: Exception) -> None:
+        """Say once that the cache cannot be recorded."""
+        if not self._complained:
+            self._complained = True
+            log.warning("what the cache has cannot be recorded, and may be lost: %s", error)
+
+    # In a thread.
+
+    def _write(
+        self, records: Sequence[Record], gone: list[str], used: list[str], lease: int
+    ) -> list[Record]:
+        """Sync, then record; returns what came from elsewhere and is not what it should be."""
+        data = self._tenancy.folder / "data"
+        if len(records) > _FILES_SYNCED_ONE_BY_ONE:
+            sync_file_system(str(data))
+        there, wrong, lost = [], [], []
+        for record in records:
+            with _opened(data, record.name) as fd:
+                if fd is None:
+                    lost.append(record.name)
+                    continue
+                if len(records) <= _FILES_SYNCED_ONE_BY_ONE:
+                    os.fdatasync(fd)
+                read = _read(fd, record)
+            if read is None:
+                (data / record.name).unlink(missing_ok=True)
+                wrong.append(record)
+            else:
+                there.append(read)
+        self._index.write(there, gone=[*gone, *lost], used=used, lease=lease)
+        if has_dead(self._index, self._tenancy):
+            sweep(self._index, self._tenancy)
+        return wrong
+
+
+def _read(fd: int, record: Record) -> Record | None:
+    """The record with its pieces; None if the file is not what it should be."""
+    if record.pieces is not None:
+        return record
+    checksums = checksums_of(fd, record.held)
+    if record.version.crc32 not in (None, checksums.whole(record.held)):
+        return None
+    return replace(record, pieces=checksums.pack(checksums.chunks()))
+
+
+def checksums_of(fd: int, size: int) -> Checksums:
+    """What the first ``size`` bytes of a file are; fewer where it is shorter. Blocks; OSError."""
+    checksums = Checksums()
+    for start, stop in cut(0, size):
+        data = os.pread(fd, stop - start, start)
+        if len(data) < stop - start:
+            break
+        checksums.add(Piece(start, stop, zlib.crc32(data)))
+    return checksums
+
+
+@contextmanager
+def _opened(folder: Path, name: str) -> Iterator[int | None]:
+    fd = None
+    with suppress(FileNotFoundError):
+        fd = os.open(folder / name, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        yield fd
+    finally:
+        if fd is not None:
+            os.close(fd)
