@@ -29,7 +29,7 @@ from icatfs.content.bulk import Bulk, open_bulk
 from icatfs.content.store import CacheFile, ContentStore, open_store
 from icatfs.content.transfer import Transfer, open_transfer
 from icatfs.control import Command, Talk, open_control
-from icatfs.errors import ConfigError, NotAFacility, NotFound, ProtocolError
+from icatfs.errors import ConfigError, NotAFacility, NotFound, ProtocolError, Unsent
 from icatfs.fs.filesystem import FileSystem, FsOptions, open_filesystem
 from icatfs.fs.publishing import WritingServices
 from icatfs.fs.recalls import Survey
@@ -48,6 +48,7 @@ from icatfs.recall.coordinator import RecallCoordinator, open_recall
 from icatfs.staging.area import StagingArea, open_staging
 from icatfs.staging.uploader import Timing, open_uploader
 from icatfs.transport import Limits, Transport, open_transport
+from icatfs.unsent import Outbox, open_outbox, unsent
 from icatfs.values import WriteMode
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ class Services:
     notifier: KernelNotifier
     filesystem: FileSystem[CacheFile]
     desk: Desk
+    outbox: Outbox
 
 
 async def preflight(config: Config) -> Properties:
@@ -90,7 +92,7 @@ async def preflight(config: Config) -> Properties:
 
     Raises FacilityUnreachable, CertificateRejected, NotAFacility: reasons not to mount at all.
     """
-    async with _open_transport(config) as transport:
+    async with open_network(config) as transport:
         icat = IcatClient(transport, icat_url(config.url))
         try:
             await _check_version(icat)
@@ -107,11 +109,13 @@ async def preflight(config: Config) -> Properties:
 async def run(config: Config, credentials: Credentials, on_ready: Ready) -> None:
     """Serve one mount until it is unmounted or the process is told to stop.
 
-    ``on_ready`` is called with remarks for the user once the mount answers.
+    ``on_ready`` is called with remarks for the user once the mount answers. Raises Unsent if files
+    are not at the facility in the end: their bytes are safe.
     """
     _allow_many_descriptors()
+    left: list[Unsent] = []
     async with AsyncExitStack() as stack:
-        services = await _build(config, credentials, stack)
+        services = await _build(config, credentials, stack, left)
         remarks = await _remarks(services)
 
         def ready() -> None:
@@ -132,15 +136,22 @@ async def run(config: Config, credentials: Credentials, on_ready: Ready) -> None
             nursery.cancel_scope.cancel()
         notify("STOPPING=1\nSTATUS=sending what is left")
         log.info("%s is unmounted", config.mountpoint)
+    for error in left:
+        raise error
 
 
-async def _build(config: Config, credentials: Credentials, stack: AsyncExitStack) -> Services:
-    """Open every service, in the order of their dependencies, on the stack."""
+async def _build(
+    config: Config, credentials: Credentials, stack: AsyncExitStack, left: list[Unsent]
+) -> Services:
+    """Open every service, in the order of their dependencies, on the stack.
+
+    When they close, ``left`` gets what remains to be sent then.
+    """
     enter = stack.enter_async_context
-    transport = await enter(_open_transport(config))
+    transport = await enter(open_network(config))
     icat = IcatClient(transport, icat_url(config.url))
     keeper = await enter(open_session(icat, credentials))
-    ids = await _find_ids(config, transport)
+    ids = await find_ids(config, transport)
     mode = await _write_mode(config, ids)
     ttl = Ttl(default_s=config.ttl_s, running_visit_s=config.ttl_running_s)
     catalogue = await enter(open_catalogue(icat, keeper, ttl=ttl))
@@ -159,6 +170,7 @@ async def _build(config: Config, credentials: Credentials, stack: AsyncExitStack
     bulk = await enter(open_bulk(zips, store, contents_of(catalogue), limits=_ahead(config)))
     recall = await enter(open_recall(ids, keeper, two_level=two_level))
     area = await enter(open_staging(config.state_dir, facility=icat.url, user=keeper.user_name))
+    stack.push_async_callback(_look_what_is_left, area, left)
     uploader = await enter(
         open_uploader(icat, ids, keeper, Timing(config.close_wait_s), drain_s=config.unmount_wait_s)
     )
@@ -212,6 +224,7 @@ async def _build(config: Config, credentials: Credentials, stack: AsyncExitStack
             keeper=keeper,
             mode=mode,
         ),
+        await enter(open_outbox(area, uploader, catalogue, lambda: writing.publishing.under_way)),
     )
     await enter(open_control(config.mountpoint, _commands(services)))
     return services
@@ -235,20 +248,13 @@ def _commands(services: Services) -> Mapping[str, Command | Talk]:
             "bulk": asdict(services.bulk.status()),
             "recall": asdict(services.recall.status()),
             "filesystem": asdict(services.filesystem.status()),
-            "pending": [asdict(entry) for entry in await services.writing.pending()],
-        }
-
-    async def pending(_: Mapping[str, Any]) -> object:
-        return {
-            "under_way": services.writing.publishing.under_way,
-            "files": [asdict(entry) for entry in await services.writing.pending()],
-            "folder": str(services.area.folder),
+            "pending": [asdict(entry) for entry in await services.area.left()],
         }
 
     async def refresh(_: Mapping[str, Any]) -> None:
         services.filesystem.refresh()
 
-    own = {"status": status, "pending": pending, "refresh": refresh}
+    own = {"status": status, "refresh": refresh, **services.outbox.commands()}
     return {**own, **services.desk.commands()}
 
 
@@ -259,7 +265,8 @@ def _ahead(config: Config) -> foresight.Limits:
     )
 
 
-def _open_transport(config: Config) -> AbstractAsyncContextManager[Transport]:
+def open_network(config: Config) -> AbstractAsyncContextManager[Transport]:
+    """The transport to the facility, as configured."""
     return open_transport(
         ca_file=config.ca_file,
         insecure=config.insecure,
@@ -274,7 +281,7 @@ async def _check_version(icat: IcatClient) -> None:
         raise NotAFacility(f"{icat.url} is ICAT {text}; icatfs needs 4.7 or newer")
 
 
-async def _find_ids(config: Config, transport: Transport) -> IdsClient:
+async def find_ids(config: Config, transport: Transport) -> IdsClient:
     """The data service given, or the one beside ICAT; it must answer like one."""
     given = config.ids_url
     url = ids_url(given) if given else ids_url_guess(icat_url(config.url))
@@ -308,6 +315,12 @@ async def _root(catalogue: Catalogue, path: str) -> Node:
     return node
 
 
+async def _look_what_is_left(area: StagingArea, left: list[Unsent]) -> None:
+    """Called when nothing is sent any more."""
+    if entries := await area.left():
+        left.append(unsent(entries, area))
+
+
 async def _remarks(services: Services) -> list[str]:
     """What the user should know at the start."""
     remarks = []
@@ -315,11 +328,10 @@ async def _remarks(services: Services) -> list[str]:
         remarks.append("the facility's data service is read-only, and so is this mount")
     if services.config.insecure:
         remarks.append("certificates are not checked (--insecure): anybody may listen")
-    unsent = await services.area.pending()
-    if unsent:
+    if left := await services.area.left():
         remarks.append(
-            f"{len(unsent)} files of an earlier mount were not sent; they are in "
-            f"{services.area.folder} (icatfs status names them)"
+            f"{len(left)} files of an earlier mount were not sent; what is whole is sent now, "
+            "icatfs pending tells the rest"
         )
     return remarks
 

@@ -26,7 +26,7 @@ LAYERS = [
     {"catalogue", "content", "recall", "staging"},
     {"fs"},
     {"fuse", "control"},
-    {"commands"},
+    {"commands", "unsent"},
     {"daemon"},
     {"cli"},
     {"__main__"},

@@ -20,6 +20,7 @@ class _Lazy(click.Group):
     modules: ClassVar[dict[str, str]] = {
         "mount": "Mount a facility at a folder.",
         "unmount": "Unmount, after what was written has been sent.",
+        "pending": "List files that the facility does not have yet; send them.",
         "status": "Show the mounts of this user and what they do.",
         "ls": "List a folder: what can be read at once, and what is on tape.",
         "find": "Print the datasets or files that are online, or on tape.",

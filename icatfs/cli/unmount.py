@@ -14,12 +14,6 @@ from icatfs.fuse import mountpoint as mountpoints
 
 _POLL_S = 0.1
 _END_S = 60.0
-_WHY = {
-    "begun": "not closed yet",
-    "sealed": "not sent yet",
-    "sending": "interrupted while it was sent, and may have arrived",
-}
-"""Why a file is not at the facility, when no attempt to send it has failed."""
 
 
 @click.command()
@@ -68,8 +62,7 @@ def _wait_until_sent(path: Path, wait_s: float) -> list[str]:
         if not pending["under_way"] or time.monotonic() >= deadline:
             folder = Path(pending["folder"])
             return [
-                f"  {one['shown']}: {one['reason'] or _WHY[one['state']]} "
-                f"({folder / '{:08d}.data'.format(one['id'])})"
+                f"  {one['shown']}: {one['why']} ({folder / '{:08d}.data'.format(one['id'])})"
                 for one in pending["files"]
             ]
         time.sleep(_POLL_S)

@@ -7,7 +7,8 @@ full disk is `NoSpace` at the write, with what was there before intact.
 **One folder for all.** The mounts of one user at one facility, and ``icatfs pending``, share one
 folder and one journal. A file belongs to whoever holds its lock (`flock`, which the kernel releases
 when the process dies, however it dies): nobody else sends it, discards it, or looks at it. A new
-file gets its name only when it is locked, so there is no moment in which it looks abandoned.
+file gets its name only when it is locked, and from its record in the journal until then the folder
+is locked for sharing: so there is no moment in which it looks abandoned.
 
 **Sealed** means that the bytes are final and that the journal has their size and CRC-32. They get
 to the disk while they are being sent (`StagedFile.sync`): before ``close`` reports an error they
@@ -22,8 +23,7 @@ import hashlib
 import logging
 import os
 import sqlite3
-import time
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -36,7 +36,7 @@ from icatfs.staging.journal import PENDING, Entry, Home, Journal, State
 from icatfs.staging.staged import StagedFile, explained
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Iterator
 
     from icatfs.values import DatasetId
 
@@ -45,7 +45,6 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 JOURNAL = "journal.sqlite"
-_BEING_MADE_S = 60.0
 _LOOKS, _LOOK_S = 3, 0.02
 
 
@@ -57,13 +56,52 @@ class StagingStatus:
     pending: tuple[Entry, ...]
 
 
+class Making:
+    """The lock of the folder: shared by all who are making files, for these moments."""
+
+    def __init__(self, path: Path) -> None:
+        # given
+        self._path = path
+        # constant
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        # mutable: how many files this process is making; the lock is held while it is not 0
+        self._count = 0
+
+    def __enter__(self) -> None:
+        if not self._count:
+            fcntl.flock(self._descriptor, fcntl.LOCK_SH)  # `alone` never lasts
+        self._count += 1
+
+    def __exit__(self, *_: object) -> None:
+        self._count -= 1
+        if not self._count:
+            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+
+    @contextmanager
+    def alone(self) -> Iterator[bool]:
+        """True while nobody is making a file; not to be held across a checkpoint."""
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield True
+        except BlockingIOError:
+            yield False
+        finally:
+            os.close(descriptor)
+
+    def close(self) -> None:
+        """Let go of it."""
+        os.close(self._descriptor)
+
+
 class StagingArea:
     """The staging folder of one user at one facility."""
 
-    def __init__(self, folder: Path, journal: Journal) -> None:
+    def __init__(self, folder: Path, journal: Journal, making: Making) -> None:
         # given
         self.folder = folder
         self.journal = journal
+        self._making = making
         # constant: the journal's connection takes one thread at a time
         self._one_thread = trio.CapacityLimiter(1)
         # mutable: the files that are open in this process
@@ -75,13 +113,14 @@ class StagingArea:
         Cancelled, there is none. Raises NoSpace, StagingFailed.
         """
         while True:
-            entry = await self.in_thread(self.journal.begin, dataset, name, shown)
-            crash_point("begun")
             failure: OSError | None = None
-            try:
-                return self._new_file(entry)
-            except OSError as error:
-                failure = error
+            with self._making:
+                entry = await self.in_thread(self.journal.begin, dataset, name, shown)
+                crash_point("begun")
+                try:
+                    return self._new_file(entry)
+                except OSError as error:
+                    failure = error
             await self.in_thread(self.journal.move, entry, State.ABANDONED)
             if not isinstance(failure, FileExistsError):
                 raise explained(failure, self.folder) from failure
@@ -111,7 +150,7 @@ class StagingArea:
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:
-            await self._without_bytes(entry)
+            await self.in_thread(self._forget_if_lost, entry)
             return None
         except OSError as error:
             raise explained(error, self.folder) from error
@@ -132,14 +171,17 @@ class StagingArea:
             return None
         return known, staged
 
-    async def _without_bytes(self, entry: int) -> None:
-        """A file on record that is not in the folder: just being made, or never made, or lost."""
-        known = await self.in_thread(self.journal.entry, entry)
-        if known.state not in PENDING or time.time() - known.begun < _BEING_MADE_S:
+    def _forget_if_lost(self, entry: int) -> None:
+        """Abandon a file on record whose bytes are not in the folder, unless it is being made."""
+        known = self.journal.entry(entry)
+        if known.state not in PENDING:
             return
+        with self._making.alone() as alone:
+            if not alone or self.path(entry).exists():
+                return
+            self.journal.move(entry, State.ABANDONED)
         if known.state is not State.BEGUN:
             log.error("%s: its bytes are no longer in %s", known.shown, self.folder)
-        await self.in_thread(self.journal.move, entry, State.ABANDONED)
 
     async def sweep(self) -> None:
         """Remove the bytes of what is on record as stored or abandoned: a crash left them."""
@@ -226,12 +268,13 @@ async def open_staging(state_dir: Path, *, facility: str, user: str) -> AsyncIte
 @asynccontextmanager
 async def open_folder(folder: Path, home: Home | None = None) -> AsyncIterator[StagingArea]:
     """The staging area in a folder; without ``home`` one that was made before. ConfigError."""
-    journal = _open_journal(folder / JOURNAL)
+    journal, making = _open_journal(folder)
     try:
         if home is not None:
             journal.settle(home)
-        yield StagingArea(folder, journal)
+        yield StagingArea(folder, journal, making)
     finally:
+        making.close()
         journal.close()
 
 
@@ -252,9 +295,10 @@ async def _lock(descriptor: int) -> None:
     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def _open_journal(path: Path) -> Journal:
+def _open_journal(folder: Path) -> tuple[Journal, Making]:
+    path = folder / JOURNAL
     try:
-        return Journal(path)
+        return Journal(path), Making(folder / "lock")
     except (OSError, sqlite3.Error) as error:
         raise ConfigError(
             f"the journal of files not sent yet, {path}, cannot be used: {error}; move its folder "

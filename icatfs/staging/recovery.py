@@ -116,8 +116,8 @@ class Recovery:
             result = await self._recover(entry, staged, by_name=by_name)
         except IcatfsError as error:
             failure = error
-        finally:
-            staged.close(keep=staged.state in PENDING)
+        # Cancelled, the file stays open and ours: its upload may go on.
+        staged.close(keep=staged.state in PENDING)
         if failure is None:
             return result, False
         gone = isinstance(failure, FacilityUnreachable | FacilityTimeout | ShuttingDown)

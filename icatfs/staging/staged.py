@@ -188,7 +188,7 @@ class StagedFile:
         if self._descriptor < 0:
             return
         if not keep:
-            crash_point("recorded")
+            crash_point("adopted")
             with suppress(FileNotFoundError):
                 self.path.unlink()
         os.close(self._descriptor)
@@ -222,6 +222,8 @@ class _Blocks:
         block = self._staged.pread(self._offset, min(_CHUNK, self._size - self._offset))
         if not block:
             raise StopAsyncIteration
+        if self._offset:
+            crash_point("half")
         self._offset += len(block)
         return block
 

@@ -171,6 +171,7 @@ class Uploader:
             raise failure
         crash_point("answered")
         await self._record_stored(staged, target)
+        crash_point("recorded")
         row = arrived if isinstance(arrived, DatafileRow) else await self._row(arrived.id)
         log.info("%s is stored, %d bytes", target.shown, sealed.size)
         return row or _presumed(arrived, target)

@@ -51,6 +51,12 @@ class Mounts:
             check=False,
         )
 
+    def python_later(self, script: str, *arguments: object) -> subprocess.Popen[bytes]:
+        """Start a Python script in a process of its own; its complaints are not shown."""
+        return subprocess.Popen(
+            [sys.executable, "-c", script, *map(str, arguments)], stderr=subprocess.DEVNULL
+        )
+
     def arguments(
         self, facility: FacilityHandle, point: Path, *options: object, user: str = "db/nbour"
     ) -> list[object]:

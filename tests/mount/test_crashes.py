@@ -1,0 +1,198 @@
+"""The mount is killed at each named point, or the facility is: nothing is lost, nothing doubled."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import zlib
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from support.mounts import Mounts, fails_with, until
+
+from icatfs import crashing
+from icatfs.facility.testing import FacilityHandle, running_facility
+from icatfs.fuse import mountpoint
+from icatfs.staging.area import JOURNAL
+from icatfs.staging.journal import Entry, Journal, State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+DATASET = "ESNF/12100409-ST/1.1-P/e208945"
+CONTENT = os.urandom(3 * 2**20 + 5)
+
+
+@pytest.fixture(scope="module")
+def facility() -> Iterator[FacilityHandle]:
+    with running_facility("--storage", "single") as running:
+        yield running
+
+
+def crash_at(
+    mounts: Mounts, facility: FacilityHandle, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Write a file of this name, and have the mount killed at the point of the same name."""
+    monkeypatch.setenv(crashing.VARIABLE, name)
+    point = mounts.mount(facility)
+    monkeypatch.delenv(crashing.VARIABLE)
+    with suppress(OSError):
+        (point / DATASET / name).write_bytes(CONTENT)
+    until(lambda: is_dead(point))
+    mountpoint.detach(point)
+
+
+def is_dead(point: Path) -> bool:
+    """Whether nobody answers there any more: not even an empty folder is left."""
+    try:
+        point.stat()
+    except OSError as error:
+        return error.errno == errno.ENOTCONN
+    return False
+
+
+def stored(facility: FacilityHandle, name: str) -> list[bytes]:
+    """The bytes of each Datafile of this name; the catalogue must have their size and CRC-32."""
+    rows = facility.search(
+        f"SELECT df.id, df.fileSize, df.checksum FROM Datafile df WHERE df.name = '{name}'"
+    )
+    contents = [facility.content(row[0]) for row in rows]
+    assert [(size, int(crc, 16)) for _, size, crc in rows] == [
+        (len(content), zlib.crc32(content)) for content in contents
+    ]
+    return contents
+
+
+def pending(mounts: Mounts) -> list[dict[str, Any]]:
+    done = mounts.run("pending", "--json", "--state-dir", mounts.folder / "state")
+    assert done.returncode == 0, done.stderr
+    listed: list[dict[str, Any]] = json.loads(done.stdout)
+    return listed
+
+
+def unfinished(mounts: Mounts) -> list[Entry]:
+    """The same, from the journal itself: quicker than the command."""
+    (path,) = (mounts.folder / "state").rglob(JOURNAL)
+    journal = Journal(path)
+    try:
+        return journal.pending()
+    finally:
+        journal.close()
+
+
+def resend(mounts: Mounts, *ids: object) -> tuple[int, str]:
+    """``icatfs pending --send``: its exit code, and what it says."""
+    password = mounts.folder / "password-db-nbour"
+    where = ("--state-dir", mounts.folder / "state", "--password-file", password)
+    done = mounts.run("pending", "--send", *where, *ids)
+    return done.returncode, done.stdout + done.stderr
+
+
+def staged(mounts: Mounts) -> list[Path]:
+    return sorted((mounts.folder / "state").rglob("*.data"))
+
+
+@pytest.mark.parametrize("name", ["sealed", "sending", "half", "answered", "recorded", "adopted"])
+def test_a_mount_killed_after_the_close_began_is_finished_by_the_next_one(
+    mounts: Mounts, facility: FacilityHandle, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crash_at(mounts, facility, name, monkeypatch)
+    point = mounts.mount(facility)
+    until(lambda: not unfinished(mounts) and not staged(mounts))
+    assert pending(mounts) == []
+    assert stored(facility, name) == [CONTENT]
+    assert (point / DATASET / name).read_bytes() == CONTENT
+    if name not in ("recorded", "adopted"):
+        assert f"{name}, left by an earlier mount, is at the facility" in mounts.log()
+    assert mounts.unmount(point).returncode == 0
+
+
+@pytest.mark.parametrize("name", ["created", "written"])
+def test_a_file_that_was_not_closed_is_kept_and_sent_only_when_it_is_named(
+    mounts: Mounts, facility: FacilityHandle, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crash_at(mounts, facility, name, monkeypatch)
+    written = staged(mounts)[0].read_bytes()
+    assert CONTENT.startswith(written)
+    point = mounts.mount(facility)
+    until(lambda: mounts.status(point)["transport"]["requests"] > 0)
+    done = mounts.unmount(point)
+    assert (done.returncode, "incomplete" in done.stderr) == (16, True)
+    code, words = resend(mounts)
+    assert (code, "incomplete" in words) == (16, True)
+    assert stored(facility, name) == []
+    (entry,) = pending(mounts)
+    assert (entry["state"], entry["shown"]) == ("begun", f"e208945/{name}")
+    assert resend(mounts, entry["id"]) == (0, f"e208945/{name}: stored\n")
+    assert stored(facility, name) == [written]
+    assert pending(mounts) == []
+
+
+def test_a_file_that_was_not_made_yet_leaves_nothing(
+    mounts: Mounts, facility: FacilityHandle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crash_at(mounts, facility, "begun", monkeypatch)
+    assert [entry["state"] for entry in pending(mounts)] == ["begun"]
+    resend(mounts)
+    assert pending(mounts) == []
+    assert staged(mounts) == []
+
+
+def test_what_is_left_is_sent_without_a_mount_and_never_twice(
+    mounts: Mounts, facility: FacilityHandle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crash_at(mounts, facility, "answered", monkeypatch)
+    facility.reset_counters()
+    before = stored(facility, "answered")
+    assert resend(mounts)[0] == 0
+    assert stored(facility, "answered") == before
+    assert facility.counters()["puts"] == 0
+    assert pending(mounts) == []
+    assert "nothing is pending" in resend(mounts)[1]
+
+
+def test_pending_files_are_copied_out_or_deleted_without_the_facility(mounts: Mounts) -> None:
+    with running_facility("--storage", "single") as facility:
+        point = mounts.mount(facility, "-o", "close_wait=0")
+        with fails_with(), (point / DATASET / "orphan").open("wb") as file:
+            file.write(CONTENT)
+            os.kill(facility.pid, signal.SIGKILL)
+        mounts.unmount(point, "--lazy", "--wait", "0")
+    where = ("--state-dir", mounts.folder / "state")
+    until(lambda: [entry["live"] for entry in pending(mounts)] == [False])
+    (entry,) = pending(mounts)
+    done = mounts.run("pending", "--export", mounts.folder / "out", *where)
+    assert done.returncode == 0, done.stderr
+    assert (mounts.folder / "out/e208945/orphan").read_bytes() == CONTENT
+    assert mounts.run("pending", "--abandon", *where, entry["id"]).returncode == 3
+    assert mounts.run("pending", "--abandon", "--yes", *where, entry["id"]).returncode == 0
+    assert pending(mounts) == []
+    assert staged(mounts) == []
+
+
+def test_a_facility_killed_during_an_upload_has_the_file_once_it_is_back(
+    mounts: Mounts, tmp_path: Path
+) -> None:
+    data = tmp_path / "facility"
+    with running_facility("--storage", "single", data=data) as facility:
+        port = facility.url.rpartition(":")[2].strip("/")
+        point = mounts.mount(facility)
+        facility.faults({"kind": "stall", "endpoint": "ids/put", "after_bytes": 2**20})
+        writer = mounts.python_later(
+            "import sys\nwith open(sys.argv[1], 'wb') as file: file.write(bytes(3 << 20))",
+            point / DATASET / "interrupted",
+        )
+        until(lambda: [one.state for one in unfinished(mounts)] == [State.SENDING])
+        os.kill(facility.pid, signal.SIGKILL)
+        assert writer.wait(60) != 0
+    with running_facility("--storage", "single", "--port", port, data=data) as facility:
+        assert mounts.run(
+            *("pending", "--send", "--state-dir", mounts.folder / "state")
+        ).stdout.endswith("interrupted: stored\n")
+        assert stored(facility, "interrupted") == [bytes(3 << 20)]
+        assert pending(mounts) == []
+        assert mounts.unmount(point).returncode == 0
