@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 # How long an example takes says something of the machine, not of us.
 settings.register_profile("icatfs", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("icatfs")
+
+# Started in the background, a shell leaves SIGINT ignored, and programs inherit that from us.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

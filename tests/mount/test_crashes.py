@@ -34,14 +34,18 @@ def facility() -> Iterator[FacilityHandle]:
 
 
 def crash_at(
-    mounts: Mounts, facility: FacilityHandle, name: str, monkeypatch: pytest.MonkeyPatch
+    mounts: Mounts,
+    facility: FacilityHandle,
+    crash: str,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str | None = None,
 ) -> None:
-    """Write a file of this name, and have the mount killed at the point of the same name."""
-    monkeypatch.setenv(crashing.VARIABLE, name)
+    """Write a new file, named like the point unless told, and have the mount killed there."""
+    monkeypatch.setenv(crashing.VARIABLE, crash)
     point = mounts.mount(facility)
     monkeypatch.delenv(crashing.VARIABLE)
     with suppress(OSError):
-        (point / DATASET / name).write_bytes(CONTENT)
+        (point / DATASET / (name or crash)).write_bytes(CONTENT)
     until(lambda: is_dead(point))
     mountpoint.detach(point)
 
@@ -145,11 +149,12 @@ def test_a_file_that_was_not_made_yet_leaves_nothing(
 def test_what_is_left_is_sent_without_a_mount_and_never_twice(
     mounts: Mounts, facility: FacilityHandle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    crash_at(mounts, facility, "answered", monkeypatch)
+    crash_at(mounts, facility, "answered", monkeypatch, "once")
     facility.reset_counters()
-    before = stored(facility, "answered")
+    before = stored(facility, "once")
+    assert before == [CONTENT]
     assert resend(mounts)[0] == 0
-    assert stored(facility, "answered") == before
+    assert stored(facility, "once") == before
     assert facility.counters()["puts"] == 0
     assert pending(mounts) == []
     assert "nothing is pending" in resend(mounts)[1]
