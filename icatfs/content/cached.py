@@ -30,9 +30,10 @@ from __future__ import annotations
 
 import logging
 import os
-import zlib
 from functools import partial
 from typing import TYPE_CHECKING
+
+from isal.isal_zlib import crc32
 
 from icatfs.content.checking import Unchecked
 from icatfs.content.chunks import CHUNK, Checksums, Piece, cut
@@ -204,8 +205,7 @@ class Cached:
             if not self._write(start, part):
                 self._held.keep(start, part)
             for first, last in cut(start, stop):
-                crc = zlib.crc32(part[first - start : last - start])
-                self._came(Piece(first, last, crc))
+                self._came(Piece(first, last, crc32(part[first - start : last - start])))
             self._forget_held()
         self._house.changed(self)
 

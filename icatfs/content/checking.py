@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import zlib
 from typing import TYPE_CHECKING
+
+from isal.isal_zlib import crc32
 
 from icatfs.content.chunks import CHUNK
 
@@ -46,6 +47,6 @@ def altered(runs: Iterable[Piece], read: Read) -> Piece | None:
             data = read(run.start, run.stop - run.start)
         except OSError:
             return run
-        if len(data) < run.stop - run.start or zlib.crc32(data) != run.crc32:
+        if len(data) < run.stop - run.start or crc32(data) != run.crc32:
             return run
     return None

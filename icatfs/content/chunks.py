@@ -19,8 +19,9 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING
+
+from isal.isal_zlib import crc32_combine
 
 from icatfs.content.extents import Extents
 
@@ -30,9 +31,6 @@ if TYPE_CHECKING:
 CHUNK = 2**20
 """A CRC-32 is kept for each chunk, [k * CHUNK, (k + 1) * CHUNK)."""
 
-_POLYNOMIAL = 0xEDB88320
-_ONE = 1 << 31
-"""The polynomial 1: in the reflected notation of CRC-32 the highest bit is x^0."""
 _RANGE = struct.Struct("<QQ")
 
 
@@ -43,34 +41,6 @@ class Piece:
     start: int
     stop: int
     crc32: int
-
-
-def _times(one: int, other: int) -> int:
-    """The product of two polynomials over GF(2), modulo that of CRC-32."""
-    product = 0
-    while one:
-        if one & _ONE:
-            product ^= other
-        one = (one << 1) & 0xFFFFFFFF
-        other = (other >> 1) ^ (_POLYNOMIAL if other & 1 else 0)
-    return product
-
-
-@lru_cache(maxsize=1024)
-def _zeros(length: int) -> int:
-    """x^(8 * length): what so many bytes more do to a CRC-32 before them."""
-    power, square, bits = _ONE, _ONE >> 1, 8 * length
-    while bits:
-        if bits & 1:
-            power = _times(power, square)
-        square = _times(square, square)
-        bits >>= 1
-    return power
-
-
-def crc32_combine(first: int, second: int, length: int) -> int:
-    """The CRC-32 of two texts one after the other; ``length`` in bytes is that of the second."""
-    return _times(_zeros(length), first) ^ second
 
 
 def cut(start: int, stop: int) -> Iterator[tuple[int, int]]:

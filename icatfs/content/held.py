@@ -54,6 +54,8 @@ class Held:
 
     def read(self, file: DataFile | None, offset: int, size: int) -> bytes:
         """Bytes of the data file under those that are here. OSError."""
+        if file is not None and not self.size:
+            return os.pread(file.fd, size, offset)
         data = bytearray(os.pread(file.fd, size, offset)) if file else bytearray()
         for number in range(offset // CHUNK, (offset + size - 1) // CHUNK + 1):
             for start, piece in self._chunks.get(number, ()):

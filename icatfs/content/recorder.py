@@ -9,12 +9,12 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
-import zlib
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import trio
+from isal.isal_zlib import crc32
 
 from icatfs.content.chunks import Checksums, Piece, cut
 from icatfs.content.disk import sync_file_system
@@ -182,7 +182,7 @@ def checksums_of(fd: int, size: int) -> Checksums:
         data = os.pread(fd, stop - start, start)
         if len(data) < stop - start:
             break
-        checksums.add(Piece(start, stop, zlib.crc32(data)))
+        checksums.add(Piece(start, stop, crc32(data)))
     return checksums
 
 

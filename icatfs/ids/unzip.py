@@ -25,6 +25,8 @@ import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
+from isal.isal_zlib import crc32
+
 from icatfs.errors import Damaged, ProtocolError
 
 if TYPE_CHECKING:
@@ -223,7 +225,7 @@ class Unzip:
 
     def _given(self, data: bytes) -> Data:
         self._size += len(data)
-        self._crc = zlib.crc32(data, self._crc)
+        self._crc = crc32(data, self._crc)
         return Data(data)
 
     def _inflate(self) -> Making[int]:

@@ -9,8 +9,9 @@ from itertools import pairwise, permutations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from isal.isal_zlib import crc32_combine
 
-from icatfs.content.chunks import CHUNK, Checksums, Piece, crc32_combine, cut
+from icatfs.content.chunks import CHUNK, Checksums, Piece, cut
 from icatfs.content.extents import Extents
 
 DATA = random.Random(1).randbytes(3 * CHUNK + 12_345)
@@ -62,15 +63,6 @@ def test_the_length_of_the_second_text_may_be_beyond_any_memory() -> None:
     text = zlib.crc32(b"text")
     in_halves = crc32_combine(crc32_combine(text, zeros, length), zeros, length)
     assert in_halves == crc32_combine(text, crc32_combine(zeros, zeros, length), 2 * length)
-
-
-@given(st.binary(max_size=500), st.binary(max_size=500), st.binary(max_size=500))
-def test_combining_does_not_depend_on_the_grouping(one: bytes, two: bytes, three: bytes) -> None:
-    crcs = [zlib.crc32(text) for text in (one, two, three)]
-    left = crc32_combine(crc32_combine(crcs[0], crcs[1], len(two)), crcs[2], len(three))
-    last = crc32_combine(crcs[1], crcs[2], len(three))
-    assert left == zlib.crc32(one + two + three)
-    assert left == crc32_combine(crcs[0], last, len(two) + len(three))
 
 
 @given(st.integers(0, 5 * CHUNK), st.integers(0, 5 * CHUNK))
