@@ -21,6 +21,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = [
     {"errors", "values"},
     {"config", "sharing", "notify", "crashing"},
+    {"mover"},
     {"transport"},
     {"icat", "ids"},
     {"catalogue", "content", "recall", "staging"},

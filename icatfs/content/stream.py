@@ -1,21 +1,24 @@
 """One stream from the facility into one cache file: resumed when it breaks, checked at every turn.
 
 `Carrier` knows nothing of readers: after each piece it asks whether to go on. What counts as wrong,
-and the source of each claim, is in `icatfs.content.transfer`.
+and the source of each claim, is in `icatfs.content.transfer`. A source opens one of two kinds of
+bodies: a `Body` hands over its bytes, which are then written here; a `MovedBody`, from a worker
+process, only says which of them are in the file (`icatfs.content.landing`).
 """
 
 from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import trio
 
+from icatfs.content.landing import Landing, MovedBody
 from icatfs.errors import Damaged, FacilityTimeout, FacilityUnreachable, ProtocolError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
     from types import TracebackType
     from typing import Self
 
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
     from icatfs.values import ContentVersion
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 _REMEMBERED_S = 60.0
 _SHORT_TRIES = 2
@@ -54,7 +59,7 @@ class Body(Protocol):
 class Source(Protocol):
     """Opens the bytes of a version from an offset to the end."""
 
-    async def __call__(self, version: ContentVersion, offset: int) -> Body:
+    async def __call__(self, version: ContentVersion, offset: int) -> Body | MovedBody:
         """Raises DataArchived, Busy, NotFound, AccessDenied, facility errors."""
         ...
 
@@ -110,7 +115,11 @@ class Carrier:
         self.ignores_range = False
         self.resumed = 0
         self.mismatches = 0
+        self.first_byte_s: float | None = None
+        """From the latest request to the first byte of its body; None while that has not come."""
+        self._asked_at = 0.0
         self._best = position
+        self._may_grant = True
         self._answered = False
         self._answered_now = False
 
@@ -150,10 +159,16 @@ class Carrier:
         """One request: None when nothing more is wanted or the end was reached, else the fault."""
         offset = 0 if self.ignores_range else self.position
         self._answered_now = False
+        self.first_byte_s = None
+        self._asked_at = trio.current_time()
         try:
             async with await self._source(self._file.version, offset) as body:
                 self._answered = self._answered_now = True
-                return await self._read(body, offset, goes_on)
+                self._asked_at = getattr(body, "asked_at", self._asked_at)
+                self._begin(body, offset)
+                if isinstance(body, MovedBody):
+                    return await self._land(body, goes_on)
+                return await self._read(body, goes_on)
         except (FacilityUnreachable, FacilityTimeout) as fault:
             if not self._answered:
                 raise
@@ -164,9 +179,8 @@ class Carrier:
             self.ignores_range = True  # it answered 200: another request may bring all from 0 on
             return fault
 
-    async def _read(
-        self, body: Body, offset: int, goes_on: Callable[[int], bool]
-    ) -> Exception | None:
+    def _begin(self, body: Body | MovedBody, offset: int) -> None:
+        """The answer begins: look what it says of itself."""
         if offset and body.status == 200:
             self.ignores_range = True
             offset = 0
@@ -174,22 +188,53 @@ class Carrier:
         size = self._file.size
         if size is not None and body.length not in (None, size - offset):
             raise _Contradiction(f"{body.length} bytes are announced from byte {offset} on")
+
+    async def _read(self, body: Body, goes_on: Callable[[int], bool]) -> Exception | None:
+        size = self._file.size
         pieces = aiter(body)
         while (piece := await self._next(pieces)) is not None:
             stop = self.position + len(piece)
             if size is not None and (stop > size or (stop == size and body.length is None)):
                 await self._see_the_end(pieces, stop)
             self._file.pwrite(self.position, piece)
-            self.position = stop
-            self._best = max(self._best, stop)
+            self._came(len(piece))
             if not goes_on(len(piece)):
                 return None
         return self._body_ended()
 
+    async def _land(self, body: MovedBody, goes_on: Callable[[int], bool]) -> Exception | None:
+        size = self._file.size
+        assert size is not None, "a body of unknown length is read here"
+        landing = Landing(self._file, body, self.position, size, may_grant=self._may_grant)
+        try:
+            while self.position < size:
+                landing.order_ahead(self.position)
+                count = await self._in_time(body.progress)
+                if body.has_surplus:
+                    raise _Contradiction(f"there are more than {size} bytes")
+                if not count:
+                    break
+                self._came(count)
+                if not goes_on(count):
+                    return None
+        finally:
+            landing.leave()
+            self._may_grant = self._may_grant and not landing.disk_refused
+        return self._body_ended()
+
+    def _came(self, count: int) -> None:
+        if self.first_byte_s is None:
+            self.first_byte_s = trio.current_time() - self._asked_at
+        self.position += count
+        self._best = max(self._best, self.position)
+
     async def _next(self, pieces: AsyncIterator[bytes]) -> bytes | None:
         """The next piece, None at the end; FacilityTimeout after a long silence."""
+        return await self._in_time(lambda: anext(pieces, None))
+
+    async def _in_time(self, come: Callable[[], Awaitable[T]]) -> T:
         with trio.move_on_after(self._stall_s):
-            return await anext(pieces, None)
+            return await come()
         raise FacilityTimeout(f"the facility sent nothing for {self._stall_s:.0f} s")
 
     async def _see_the_end(self, pieces: AsyncIterator[bytes], stop: int) -> None:

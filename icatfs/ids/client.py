@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Mapping
 
     from icatfs.ids.selection import Selection
-    from icatfs.transport import Answer, ByteStream, Transport
+    from icatfs.transport import Answer, ByteStream, MovedStream, Transport
     from icatfs.values import DatafileFormatId, DatasetId
 
 T = TypeVar("T")
@@ -101,8 +101,20 @@ class IdsClient:
         whose size is not known the body is worthless, ask by a prepared id.
         With ``gives_way`` the stream may end early, by FacilityUnreachable, for the sake of others.
         """
-        params = {"sessionId": session, "datafileIds": str(datafile), "outname": "data"}
-        return await self._open(params, offset, gives_way=gives_way)
+        return await self._open(_raw(session, datafile), offset, gives_way=gives_way)
+
+    async def move_data(
+        self, session: str, datafile: DatafileId, offset: int = 0
+    ) -> ByteStream | MovedStream:
+        """The same bytes, brought by a process of their own if possible; gives way."""
+        stream = await self._transport.open_moved(
+            f"{self.url}/getData",
+            params=_raw(session, datafile),
+            headers=_from(offset),
+            gives_way=True,
+        )
+        await _check_begun(stream, offset)
+        return stream
 
     async def open_prepared(
         self, prepared_id: str, offset: int = 0, *, gives_way: bool = True
@@ -252,23 +264,16 @@ class IdsClient:
     # -- underneath -------------------------------------------------------------------------------
 
     async def _open(self, params: Mapping[str, str], offset: int, *, gives_way: bool) -> ByteStream:
-        headers = {"Range": f"bytes={offset}-"} if offset else {}
         stream = await self._transport.open_stream(
             "GET",
             f"{self.url}/getData",
             lane=Lane.BULK,
             params=params,
-            headers=headers,
+            headers=_from(offset),
             gives_way=gives_way,
         )
-        if stream.status == (206 if offset else 200):
-            return stream
-        if stream.status >= 300:
-            raise refusal(stream.status, stream.headers, await _body(stream))
-        await stream.aclose()
-        raise ProtocolError(
-            f"The data service answered HTTP {stream.status} when asked from byte {offset} on."
-        )
+        await _check_begun(stream, offset)
+        return stream
 
     async def _get(
         self, name: str, params: Mapping[str, str], *, timeout_s: float | None = None
@@ -327,9 +332,24 @@ def _checked(answer: Answer) -> bytes:
     return check(answer.status, answer.headers, answer.body)
 
 
-async def _body(stream: ByteStream) -> bytes:
+def _raw(session: str, datafile: DatafileId) -> dict[str, str]:
+    return {"sessionId": session, "datafileIds": str(datafile), "outname": "data"}
+
+
+def _from(offset: int) -> dict[str, str]:
+    return {"Range": f"bytes={offset}-"} if offset else {}
+
+
+async def _check_begun(stream: ByteStream | MovedStream, offset: int) -> None:
+    """Returns when this is the answer to a request from an offset; else ends it and raises."""
+    if stream.status == (206 if offset else 200):
+        return
     async with stream:
-        return await stream.body()
+        if stream.status >= 300:
+            raise refusal(stream.status, stream.headers, await stream.body())
+    raise ProtocolError(
+        f"The data service answered HTTP {stream.status} when asked from byte {offset} on."
+    )
 
 
 def _decoded(body: bytes, kind: type[T]) -> T:

@@ -4,7 +4,9 @@ The only package that imports httpx.
 """
 
 from icatfs.transport.admission import AdmissionStatus, Lane, Limits
-from icatfs.transport.client import Answer, Transport, TransportStatus, open_transport
+from icatfs.transport.attempt import Answer
+from icatfs.transport.client import Transport, TransportStatus, open_transport
+from icatfs.transport.moving import MovedStream
 from icatfs.transport.stream import ByteStream
 
 __all__ = [
@@ -13,6 +15,7 @@ __all__ = [
     "ByteStream",
     "Lane",
     "Limits",
+    "MovedStream",
     "Transport",
     "TransportStatus",
     "open_transport",

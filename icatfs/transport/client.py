@@ -14,8 +14,7 @@ host; the loggers of httpx and httpcore, which would log URLs, are kept to warni
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar, cast
 
@@ -23,10 +22,13 @@ import httpx
 import trio
 
 from icatfs import __version__
-from icatfs.errors import FacilityTimeout, FacilityUnreachable, IcatfsError
+from icatfs.errors import FacilityTimeout, FacilityUnreachable
+from icatfs.mover.mover import Mover, MoverStatus, Stopped, Unusable, open_mover
 from icatfs.transport.admission import Admission, AdmissionStatus, Lane, Limits, Slot
-from icatfs.transport.faults import explained
-from icatfs.transport.patience import OVERLOADED_S, Attempt, Fault, Patience
+from icatfs.transport.attempt import Answer, Failed, judge
+from icatfs.transport.faults import explained, meaning
+from icatfs.transport.moving import MovedStream, can_move, question
+from icatfs.transport.patience import Attempt, Fault, Patience
 from icatfs.transport.stream import LARGEST_ERROR, SILENCE_S, ByteStream
 from icatfs.transport.tls import tls_context
 from icatfs.transport.uploading import EarlyAnswer, Watch, WatchedBody, ended
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
         AsyncIterator,
         Awaitable,
         Callable,
+        Mapping,
     )
     from pathlib import Path
 
@@ -56,15 +59,6 @@ _LARGEST_ANSWER = 256 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """An answer of any status; names of headers are in lower case."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-
-
-@dataclass(frozen=True, slots=True)
 class TransportStatus:
     """Counts since the start, bytes of bodies only, and who is under way now."""
 
@@ -74,24 +68,7 @@ class TransportStatus:
     bytes_in: int
     bytes_out: int
     admission: AdmissionStatus
-
-
-class _Failed(Exception):
-    """An attempt that failed; ``error`` or else ``answer`` is what the caller gets in the end."""
-
-    def __init__(
-        self, fault: Fault, begun: float, *, error: IcatfsError | None = None, answer: object = None
-    ) -> None:
-        super().__init__(fault.value)
-        self.attempt = Attempt(fault, begun, trio.current_time())
-        self._error = error
-        self._answer = answer
-
-    def outcome(self) -> object:
-        """What the caller gets."""
-        if self._error is not None:
-            raise self._error from self.__cause__
-        return self._answer
+    mover: MoverStatus | None
 
 
 class Transport:
@@ -107,8 +84,10 @@ class Transport:
         silence_s: float = SILENCE_S,
         http: httpx.AsyncBaseTransport | None = None,
         dice: random.Random | None = None,
+        mover: Mover | None = None,
     ) -> None:
         # given
+        self._mover = mover
         self._unreachable_s = unreachable_s
         self._silence_s = silence_s
         self._dice = dice
@@ -194,6 +173,35 @@ class Transport:
 
         return await self._persist(attempt, idempotent=True)
 
+    async def open_moved(
+        self, url: str, *, params: Mapping[str, str], headers: Mapping[str, str], gives_way: bool
+    ) -> ByteStream | MovedStream:
+        """GET a large body on lane BULK, otherwise like ``open_stream``.
+
+        Where there is no mover, or no way for it, that is what comes.
+        """
+
+        async def attempt() -> MovedStream:
+            slot = await self._admission.acquire(Lane.BULK, gives_way=gives_way)
+            try:
+                begun = trio.current_time()
+                request = self._build(self._single, "GET", url, params, None, headers=headers)
+                stream = await self._moved(request, begun, slot)
+                if stream.status >= 400:
+                    answer = Answer(stream.status, stream.headers, await stream.body())
+                    self._judge(answer, stream, Lane.BULK, begun, url)
+                return stream
+            except BaseException:  # not swallowed: nobody else knows of the slot yet
+                slot.release()
+                raise
+
+        if can_move(self._mover, httpx.URL(url)):
+            with suppress(Unusable):
+                return await self._persist(attempt, idempotent=True)
+        return await self.open_stream(
+            "GET", url, lane=Lane.BULK, params=params, headers=headers, gives_way=gives_way
+        )
+
     async def send(
         self,
         url: str,
@@ -221,7 +229,7 @@ class Transport:
                     return await self._send(head, body)
                 except EarlyAnswer as early:
                     return Answer(early.status, early.headers, early.body)
-                except _Failed as failed:
+                except Failed as failed:
                     self._note(failed.attempt)
                     return cast("Answer", failed.outcome())
 
@@ -250,6 +258,7 @@ class Transport:
             bytes_in=self._bytes_in,
             bytes_out=self._bytes_out,
             admission=self._admission.status(),
+            mover=None if self._mover is None else self._mover.status(),
         )
 
     async def aclose(self) -> None:
@@ -264,7 +273,7 @@ class Transport:
         while True:
             try:
                 return await attempt()
-            except _Failed as failed:
+            except Failed as failed:
                 self._note(failed.attempt)
                 delay_s = patience.next_delay_s(failed.attempt)
                 if delay_s is None:
@@ -305,19 +314,25 @@ class Transport:
             response = await client.send(request, stream=True, follow_redirects=False)
         except httpx.TransportError as error:
             fault, ours = explained(error, request.url.netloc.decode("ascii"))
-            raise _Failed(fault, begun, error=ours) from error
+            raise Failed(fault, begun, error=ours) from error
         # httpcore looks the time-out up when it begins to read the body.
         request.extensions["timeout"]["read"] = self._silence_s
-        return ByteStream(response, slot, self._received)
+        return ByteStream(response, slot, self._received, begun)
+
+    async def _moved(self, request: httpx.Request, begun: float, slot: Slot) -> MovedStream:
+        assert self._mover is not None
+        host = request.url.netloc.decode("ascii")
+        self._requests += 1
+        try:
+            moved = await self._mover.open(question(request, self._silence_s))
+        except Stopped as stopped:
+            fault, ours = meaning(stopped.trouble, host)
+            raise Failed(fault, begun, error=ours) from stopped
+        return MovedStream(moved, slot, host, begun, self._received)
 
     def _judge(self, answer: Answer, outcome: object, lane: Lane, begun: float, url: str) -> None:
-        """Raise _Failed if this answer is none, or worth another attempt."""
-        is_late = trio.current_time() - begun >= OVERLOADED_S
-        if answer.status in (502, 503, 504) and not answer.body.lstrip().startswith(b"{"):
-            text = f"{httpx.URL(url).host} is out of order (a proxy answers HTTP {answer.status})."
-            raise _Failed(Fault.GATEWAY, begun, error=FacilityUnreachable(text))
-        if answer.status == 500 and (is_late or lane is Lane.CATALOGUE):
-            raise _Failed(Fault.FAILED, begun, answer=outcome)
+        """Raise Failed if this answer is none, or worth another attempt."""
+        judge(answer, outcome, lane, begun, url)
         self._admission.went_well()
 
     def _note(self, attempt: Attempt) -> None:
@@ -336,9 +351,9 @@ async def _whole(stream: ByteStream, begun: float, most: int) -> Answer:
     try:
         return Answer(stream.status, stream.headers, await stream.body(most))
     except FacilityTimeout as error:
-        raise _Failed(Fault.SILENT, begun, error=error) from error
+        raise Failed(Fault.SILENT, begun, error=error) from error
     except FacilityUnreachable as error:
-        raise _Failed(Fault.BROKEN, begun, error=error) from error
+        raise Failed(Fault.BROKEN, begun, error=error) from error
 
 
 @asynccontextmanager
@@ -359,17 +374,23 @@ async def open_transport(
     """
     for name in ("httpx", "httpcore"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    transport = Transport(
-        limits=limits,
-        unreachable_s=unreachable_s,
-        user_agent=user_agent or f"icatfs/{__version__} (+ICAT as a file system)",
-        tls=tls_context(ca_file, insecure=insecure),
-        silence_s=silence_s,
-        http=http,
-    )
-    try:
-        yield transport
-    finally:
-        with trio.move_on_after(_CLOSE_S) as scope:
-            scope.shield = True
-            await transport.aclose()
+    tls = tls_context(ca_file, insecure=insecure)
+    async with AsyncExitStack() as stack:
+        mover = None
+        if http is None:
+            mover = await stack.enter_async_context(open_mover(ca_file=ca_file, insecure=insecure))
+        transport = Transport(
+            limits=limits,
+            unreachable_s=unreachable_s,
+            user_agent=user_agent or f"icatfs/{__version__} (+ICAT as a file system)",
+            tls=tls,
+            silence_s=silence_s,
+            http=http,
+            mover=mover,
+        )
+        try:
+            yield transport
+        finally:
+            with trio.move_on_after(_CLOSE_S) as scope:
+                scope.shield = True
+                await transport.aclose()

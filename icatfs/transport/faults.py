@@ -15,6 +15,7 @@ from icatfs.errors import (
     IcatfsError,
     ProtocolError,
 )
+from icatfs.mover.wire import Trouble
 from icatfs.transport.patience import Fault
 
 if TYPE_CHECKING:
@@ -23,24 +24,52 @@ if TYPE_CHECKING:
 
 def explained(error: httpx.TransportError, host: str) -> tuple[Fault, IcatfsError]:
     """What a failure means, and its sentence; ``host`` is all of the address that is shown."""
+    return meaning(_trouble(error), host, str(error))
+
+
+def meaning(trouble: Trouble, host: str, words: str = "") -> tuple[Fault, IcatfsError]:
+    """The same for what the mover met with; ``words`` are those of who found it impossible."""
+    match trouble:
+        case Trouble.CERTIFICATE:
+            text = (
+                f"The TLS certificate of {host} is not trusted. If it is the facility's own, give"
+                " its authority with --ca-file; --insecure does without the check."
+            )
+            return Fault.HOPELESS, CertificateRejected(text)
+        case Trouble.NO_TLS:
+            return Fault.HOPELESS, FacilityUnreachable(f"{host} does not speak TLS as we do.")
+        case Trouble.NO_HOST:
+            text = f"There is no host {host}, or no network."
+            return Fault.HOPELESS, FacilityUnreachable(text)
+        case Trouble.UNREACHABLE:
+            text = f"{host} cannot be reached: no connection."
+            return Fault.UNREACHABLE, FacilityUnreachable(text)
+        case Trouble.IMPOSSIBLE:
+            return Fault.HOPELESS, ProtocolError(f"This cannot be asked of {host}: {words}")
+        case Trouble.SILENT:
+            return Fault.SILENT, FacilityTimeout(f"{host} does not answer in time.")
+        case Trouble.DISK:
+            text = f"The local disk took no more of what {host} sent."
+            return Fault.BROKEN, FacilityUnreachable(text)
+        case _:
+            return Fault.BROKEN, FacilityUnreachable(f"The connection to {host} broke off.")
+
+
+def _trouble(error: httpx.TransportError) -> Trouble:
     causes = list(_causes(error))
     if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes):
-        text = (
-            f"The TLS certificate of {host} is not trusted. If it is the facility's own, give its"
-            " authority with --ca-file; --insecure does without the check."
-        )
-        return Fault.HOPELESS, CertificateRejected(text)
+        return Trouble.CERTIFICATE
     if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.ProxyError):
         if any(isinstance(cause, ssl.SSLError) for cause in causes):
-            return Fault.HOPELESS, FacilityUnreachable(f"{host} does not speak TLS as we do.")
+            return Trouble.NO_TLS
         if any(isinstance(cause, socket.gaierror) for cause in causes):
-            return Fault.HOPELESS, FacilityUnreachable(f"There is no host {host}, or no network.")
-        return Fault.UNREACHABLE, FacilityUnreachable(f"{host} cannot be reached: no connection.")
+            return Trouble.NO_HOST
+        return Trouble.UNREACHABLE
     if isinstance(error, httpx.UnsupportedProtocol | httpx.LocalProtocolError):
-        return Fault.HOPELESS, ProtocolError(f"This cannot be asked of {host}: {error}")
+        return Trouble.IMPOSSIBLE
     if isinstance(error, httpx.TimeoutException):
-        return Fault.SILENT, FacilityTimeout(f"{host} does not answer in time.")
-    return Fault.BROKEN, FacilityUnreachable(f"The connection to {host} broke off.")
+        return Trouble.SILENT
+    return Trouble.BROKEN
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -37,12 +37,17 @@ class ByteStream:
     """
 
     def __init__(
-        self, response: httpx.Response, slot: Slot | None, received: Callable[[int], None]
+        self,
+        response: httpx.Response,
+        slot: Slot | None,
+        received: Callable[[int], None],
+        asked_at: float,
     ) -> None:
         # given
         self._response = response
         self._slot = slot
         self._received = received
+        self.asked_at = asked_at
         self._host = response.request.url.netloc.decode("ascii")
         # constant
         self.status = response.status_code

@@ -76,6 +76,7 @@ async def mounted(
     max_bytes: int = 2**40,
     stall_s: float = 1.0,
     limits: Limits | None = None,
+    moved_from: int = 0,
 ) -> AsyncIterator[Mounted]:
     auth, _, name = user.partition("/")
     credentials = Credentials(auth, {"username": name, "password": facility.users[user]})
@@ -84,7 +85,9 @@ async def mounted(
         open_session(IcatClient(transport, facility.icat), credentials) as keeper,
         open_store(folder, max_bytes=max_bytes) as store,
         open_transfer(
-            DataSource(IdsClient(transport, facility.ids), keeper), stall_s=stall_s, limits=limits
+            DataSource(IdsClient(transport, facility.ids), keeper, moved_from=moved_from),
+            stall_s=stall_s,
+            limits=limits,
         ) as transfer,
     ):
         yield Mounted(facility, store, transfer)

@@ -1,0 +1,173 @@
+"""A connection to a server, plain or TLS, that is read without waiting and waited for apart.
+
+TLS runs over buffers in memory (``ssl.MemoryBIO``) and not over the socket: so the socket is read
+in large pieces, not twice for each record of 16 KiB, and whether something is there to be read can
+be asked of the socket alone.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import ssl
+import time
+from contextlib import suppress
+
+from icatfs.mover.wire import Trouble
+
+_RAW = 2**18
+
+
+class Failed(Exception):
+    """A stream cannot go on."""
+
+    def __init__(self, trouble: Trouble) -> None:
+        super().__init__(trouble.value)
+        self.trouble = trouble
+
+
+def trusting(ca_file: str | None, *, insecure: bool) -> ssl.SSLContext:
+    """As `icatfs.transport.tls`, which has told the user if this cannot be read."""
+    context = ssl.create_default_context()
+    if ca_file is not None:
+        context.load_verify_locations(ca_file)
+    if insecure:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+class Line:
+    """One connection. Any method raises Failed."""
+
+    def __init__(self, peer: socket.socket, deadline: float) -> None:
+        """``deadline``: for all that is sent."""
+        # given
+        self._socket = peer
+        self._deadline = deadline
+        # constant
+        self._poll = select.poll()
+        self._poll.register(peer.fileno(), select.POLLIN)
+        # mutable: TLS, once it speaks
+        self._tls: ssl.SSLObject | None = None
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
+        self._raw = memoryview(b"")
+
+    def secure(self, context: ssl.SSLContext, host: str) -> None:
+        """Speak TLS from here on."""
+        self._raw = memoryview(bytearray(_RAW))
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host)
+        while True:
+            try:
+                self._tls.do_handshake()
+            except ssl.SSLWantReadError:
+                self._flush()
+                if not self.wait(self._deadline - time.monotonic()):
+                    raise Failed(Trouble.UNREACHABLE) from None
+                if self._take_in() == 0:
+                    raise Failed(Trouble.UNREACHABLE) from None
+            except ssl.SSLCertVerificationError as error:
+                self._say_why()
+                raise Failed(Trouble.CERTIFICATE) from error
+            except ssl.SSLError as error:
+                self._say_why()
+                raise Failed(Trouble.NO_TLS) from error
+            else:
+                self._flush()
+                return
+
+    def send(self, data: bytes) -> None:
+        """Send all of it."""
+        if self._tls is None:
+            self._send(data)
+        else:
+            self._tls.write(data)
+            self._flush()
+
+    def read(self, view: memoryview) -> int | None:
+        """Bytes that are there, up to the length of the view; 0 at the end, None: none yet."""
+        if self._tls is None:
+            return self._receive(view)
+        while True:
+            try:
+                return self._tls.read(len(view), view)  # type: ignore[return-value]
+            except ssl.SSLWantReadError:
+                self._flush()
+                if self._take_in() is None:
+                    return None
+            except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
+                return 0
+            except ssl.SSLError as error:
+                raise Failed(Trouble.BROKEN) from error
+
+    def wait(self, seconds: float) -> bool:
+        """Whether there is something to read within so many seconds."""
+        return bool(self._poll.poll(max(0, int(1000 * seconds))))
+
+    def shut(self) -> None:
+        """End it for who reads it in another thread."""
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Give it back to the system."""
+        self._socket.close()
+
+    def _receive(self, view: memoryview) -> int | None:
+        try:
+            return self._socket.recv_into(view)
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            raise Failed(Trouble.BROKEN) from error
+
+    def _take_in(self) -> int | None:
+        """Bytes from the socket into TLS; 0 at the end, None: none yet."""
+        count = self._receive(self._raw)
+        if count:
+            self._incoming.write(self._raw[:count])
+        elif count == 0:
+            self._incoming.write_eof()
+        return count
+
+    def _flush(self) -> None:
+        if self._outgoing.pending:
+            self._send(self._outgoing.read())
+
+    def _send(self, data: bytes) -> None:
+        self._socket.settimeout(max(0.001, self._deadline - time.monotonic()))
+        try:
+            self._socket.sendall(data)
+        except OSError as error:
+            raise Failed(Trouble.BROKEN) from error
+        finally:
+            self._socket.setblocking(False)
+
+    def _say_why(self) -> None:
+        with suppress(Failed):
+            self._flush()
+
+
+def connect(
+    host: str, port: int, connect_s: float, context: ssl.SSLContext | None, send_s: float
+) -> Line:
+    """A connection to the first address of the host that takes one; Failed."""
+    try:
+        peer = socket.create_connection((host, port), connect_s)
+    except socket.gaierror as error:
+        raise Failed(Trouble.NO_HOST) from error
+    except (UnicodeError, OverflowError) as error:
+        raise Failed(Trouble.IMPOSSIBLE) from error
+    except OSError as error:
+        raise Failed(Trouble.UNREACHABLE) from error
+    peer.setblocking(False)
+    peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    line = Line(peer, time.monotonic() + send_s)
+    if context is not None:
+        try:
+            line.secure(context, host)
+        except Failed:
+            line.close()
+            raise
+    return line

@@ -1,0 +1,50 @@
+"""What becomes of one attempt at a request."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import httpx
+import trio
+
+from icatfs.errors import FacilityUnreachable, IcatfsError
+from icatfs.transport.admission import Lane
+from icatfs.transport.patience import OVERLOADED_S, Attempt, Fault
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer of any status; names of headers are in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Failed(Exception):
+    """An attempt that failed; ``error`` or else ``answer`` is what the caller gets in the end."""
+
+    def __init__(
+        self, fault: Fault, begun: float, *, error: IcatfsError | None = None, answer: object = None
+    ) -> None:
+        super().__init__(fault.value)
+        self.attempt = Attempt(fault, begun, trio.current_time())
+        self._error = error
+        self._answer = answer
+
+    def outcome(self) -> object:
+        """What the caller gets."""
+        if self._error is not None:
+            raise self._error from self.__cause__
+        return self._answer
+
+
+def judge(answer: Answer, outcome: object, lane: Lane, begun: float, url: str) -> None:
+    """Raise Failed, with ``outcome``, if this answer is none, or worth another attempt."""
+    is_late = trio.current_time() - begun >= OVERLOADED_S
+    if answer.status in (502, 503, 504) and not answer.body.lstrip().startswith(b"{"):
+        text = f"{httpx.URL(url).host} is out of order (a proxy answers HTTP {answer.status})."
+        raise Failed(Fault.GATEWAY, begun, error=FacilityUnreachable(text))
+    if answer.status == 500 and (is_late or lane is Lane.CATALOGUE):
+        raise Failed(Fault.FAILED, begun, answer=outcome)
