@@ -51,6 +51,16 @@ def _alive(path: Path) -> dict[str, Any] | None:
     return status
 
 
+def _large(mover: Mapping[str, Any] | None) -> str:
+    """What the process for large files does."""
+    if mover is None or not mover["started"]:
+        return "  large     no large file was read"
+    process = "no process" if mover["pid"] is None else f"process {mover['pid']}"
+    restarts = f", started {mover['started']} times" if mover["started"] > 1 else ""
+    moved = words.size(mover["bytes_moved"])
+    return f"  large     {moved} in {mover['streams']} streams by {process}{restarts}"
+
+
 def _text(status: Mapping[str, Any]) -> str:
     content = status["content"]
     requests = status["transport"]
@@ -65,6 +75,7 @@ def _text(status: Mapping[str, Any]) -> str:
             f"  requests  {requests['requests']}, {words.size(requests['bytes_in'])} in, "
             f"{words.size(requests['bytes_out'])} out"
         ),
+        _large(requests["mover"]),
         f"  zips      {bulk['zips']}, {bulk['files']} files of {words.size(bulk['bytes'])} at once",
         f"  waiting   {len(status['recall']['units'])} units being restored",
         f"  unsent    {len(status['pending'])} files",

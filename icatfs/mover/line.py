@@ -10,12 +10,14 @@ from __future__ import annotations
 import select
 import socket
 import ssl
+import struct
 import time
 from contextlib import suppress
 
 from icatfs.mover.wire import Trouble
 
 _RAW = 2**18
+_AT_ONCE = struct.pack("ii", 1, 0)
 
 
 class Failed(Exception):
@@ -40,11 +42,11 @@ def trusting(ca_file: str | None, *, insecure: bool) -> ssl.SSLContext:
 class Line:
     """One connection. Any method raises Failed."""
 
-    def __init__(self, peer: socket.socket, deadline: float) -> None:
-        """``deadline``: for all that is sent."""
+    def __init__(self, peer: socket.socket, patience_s: float) -> None:
+        """``patience_s``: with what is sent, which is little, and with the handshake."""
         # given
         self._socket = peer
-        self._deadline = deadline
+        self._patience_s = patience_s
         # constant
         self._poll = select.poll()
         self._poll.register(peer.fileno(), select.POLLIN)
@@ -56,6 +58,7 @@ class Line:
 
     def secure(self, context: ssl.SSLContext, host: str) -> None:
         """Speak TLS from here on."""
+        deadline = time.monotonic() + self._patience_s
         self._raw = memoryview(bytearray(_RAW))
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host)
         while True:
@@ -63,9 +66,7 @@ class Line:
                 self._tls.do_handshake()
             except ssl.SSLWantReadError:
                 self._flush()
-                if not self.wait(self._deadline - time.monotonic()):
-                    raise Failed(Trouble.UNREACHABLE) from None
-                if self._take_in() == 0:
+                if not self.wait(deadline - time.monotonic()) or self._take_in() == 0:
                     raise Failed(Trouble.UNREACHABLE) from None
             except ssl.SSLCertVerificationError as error:
                 self._say_why()
@@ -111,7 +112,12 @@ class Line:
             self._socket.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """Give it back to the system."""
+        """Give it back to the system, and tell the server at once that nobody reads any more.
+
+        Otherwise a server that is in the middle of a body may wait for room to send for minutes.
+        """
+        with suppress(OSError):
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
         self._socket.close()
 
     def _receive(self, view: memoryview) -> int | None:
@@ -136,7 +142,7 @@ class Line:
             self._send(self._outgoing.read())
 
     def _send(self, data: bytes) -> None:
-        self._socket.settimeout(max(0.001, self._deadline - time.monotonic()))
+        self._socket.settimeout(self._patience_s)
         try:
             self._socket.sendall(data)
         except OSError as error:
@@ -149,12 +155,10 @@ class Line:
             self._flush()
 
 
-def connect(
-    host: str, port: int, connect_s: float, context: ssl.SSLContext | None, send_s: float
-) -> Line:
+def connect(host: str, port: int, patience_s: float, context: ssl.SSLContext | None) -> Line:
     """A connection to the first address of the host that takes one; Failed."""
     try:
-        peer = socket.create_connection((host, port), connect_s)
+        peer = socket.create_connection((host, port), patience_s)
     except socket.gaierror as error:
         raise Failed(Trouble.NO_HOST) from error
     except (UnicodeError, OverflowError) as error:
@@ -163,7 +167,7 @@ def connect(
         raise Failed(Trouble.UNREACHABLE) from error
     peer.setblocking(False)
     peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    line = Line(peer, time.monotonic() + send_s)
+    line = Line(peer, patience_s)
     if context is not None:
         try:
             line.secure(context, host)

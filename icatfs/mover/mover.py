@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_PROGRAM = (sys.executable, "-m", "icatfs.mover.worker")
 _HOPELESS = 3
 _REAP_S = 2.0
 
@@ -253,10 +254,13 @@ class _Worker:
 class Mover:
     """Made by ``open_mover``."""
 
-    def __init__(self, nursery: trio.Nursery, trust: wire.Trust) -> None:
+    def __init__(
+        self, nursery: trio.Nursery, trust: wire.Trust, command: Sequence[str] = _PROGRAM
+    ) -> None:
         # given
         self._nursery = nursery
         self._trust = trust
+        self._command = command
         # mutable
         self._worker: _Worker | None = None
         self._starting = trio.Lock()
@@ -322,7 +326,7 @@ class Mover:
         ours.setblocking(False)
         with theirs:
             try:
-                process = await trio.to_thread.run_sync(_spawn, theirs)
+                process = await trio.to_thread.run_sync(_spawn, self._command, theirs)
             except OSError as error:
                 ours.close()
                 self._fruitless = _HOPELESS
@@ -357,10 +361,10 @@ class Mover:
         )
 
 
-def _spawn(control: socket.socket) -> subprocess.Popen[bytes]:
+def _spawn(command: Sequence[str], control: socket.socket) -> subprocess.Popen[bytes]:
     """The worker's process; its complaints go where ours do."""
     return subprocess.Popen(
-        [sys.executable, "-m", "icatfs.mover.worker"],
+        command,
         stdin=control.fileno(),
         stdout=subprocess.DEVNULL,
         cwd=Path(icatfs.__file__).parent.parent,
@@ -378,12 +382,14 @@ def _close(fd: int) -> None:
 
 
 @asynccontextmanager
-async def open_mover(*, ca_file: Path | None, insecure: bool) -> AsyncIterator[Mover]:
+async def open_mover(
+    *, ca_file: Path | None, insecure: bool, command: Sequence[str] = _PROGRAM
+) -> AsyncIterator[Mover]:
     """A mover that trusts what the transport does; its worker ends with the block."""
     trust = _trust(ca_file, insecure=insecure)
     try:
         async with trio.open_nursery() as nursery:
-            yield Mover(nursery, trust)
+            yield Mover(nursery, trust, command)
             nursery.cancel_scope.cancel()
     except BaseExceptionGroup as group:  # the worker's task raises nothing: it is the caller's
         if len(group.exceptions) > 1:

@@ -78,8 +78,8 @@ class Open(msgspec.Struct, frozen=True, tag="open"):
 class Order(msgspec.Struct, frozen=True, tag="order"):
     """The next bytes of the body are [start, stop) of a file.
 
-    They are written there through the descriptor that comes along, or dropped without one. At
-    ``is_last`` the body must end, if it has not said before how long it is.
+    They are written there through the descriptor that comes along, or dropped without one. With
+    ``is_last`` the stream ends; so must the body, if it has not said before how long it is.
     """
 
     stream: int

@@ -53,7 +53,6 @@ if TYPE_CHECKING:
 _BUFFER = 2**18
 _FIRST_PORTION = 2**16
 _LINGER_S = 0.005
-_SEND_S = 60.0
 _LARGEST_HEAD = 2**16 - 1
 
 
@@ -132,7 +131,7 @@ class Stream:
     def _converse(self) -> None:
         asked = self._asked
         context = self._mount.context() if asked.tls else None
-        line = self._line = connect(asked.host, asked.port, asked.connect_s, context, _SEND_S)
+        line = self._line = connect(asked.host, asked.port, asked.connect_s, context)
         if self._closed:
             return
         line.send(asked.head)
@@ -183,17 +182,25 @@ class Stream:
                 return
             self._keep(work.fd, view[:count], position)
             position += count
-            if position == stop and work.order.is_last and not answer.says_length:
+            if position == stop and work.order.is_last:
                 self._see_the_end(answer, view[:1])
             told = self._untold[-1].stop - self._untold[0].start
             if count < wanted or position == stop or told >= self._portion:
                 self._tell()
 
     def _fill(self, answer: Answer, view: memoryview) -> int:
-        """Bytes into the view until it is full, or no more come for a moment; 0: the body ended."""
+        """Bytes into the view until it is full, or no more come for a moment; 0: the body ended.
+
+        A fault behind bytes that came is that of the next call: it will be there still.
+        """
         have, until = 0, 0.0
         while have < len(view):
-            count = answer.read(view[have:])
+            try:
+                count = answer.read(view[have:])
+            except Failed:
+                if not have:
+                    raise
+                break
             if count:
                 have += count
             elif count == 0:
@@ -224,13 +231,15 @@ class Stream:
             self._untold.append(Bytes(position, position + len(data), 0))
 
     def _see_the_end(self, answer: Answer, view: memoryview) -> None:
-        """Where the length was not said: these must have been the last bytes."""
+        """These must have been the last bytes; where the length was said, they were."""
+        self._ended = True
+        if answer.says_length:
+            return
         while (count := answer.read(view)) is None:
             self._wait(self._asked.silence_s)
         if count:
             self._untold.clear()
             raise Failed(Trouble.SURPLUS)
-        self._ended = True
 
     def _tell(self) -> None:
         """Say what is there, and say the next later than this."""

@@ -13,7 +13,7 @@ from icatfs.content.plan import Limits
 from icatfs.content.store import ContentStore, open_store
 from icatfs.content.transfer import Transfer, open_transfer
 from icatfs.errors import AccessDenied, Busy, Damaged, DataArchived, IcatfsError, NotFound
-from icatfs.facility.testing import FacilityHandle
+from icatfs.facility.testing import FacilityHandle, running_facility
 from icatfs.icat.client import IcatClient
 from icatfs.icat.session import Credentials, open_session
 from icatfs.ids.client import IdsClient
@@ -22,13 +22,31 @@ from icatfs.transport import open_transport
 from icatfs.values import ContentVersion, DatafileId
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
     from icatfs.content.store import CacheFile
     from icatfs.facility.testing import StartFacility
 
 MIB = 2**20
+MOVED, PIECEMEAL = 0, 2**60
+"""Sizes from which on a worker process brings the bytes: all of them, or none."""
+
+both_ways = pytest.mark.parametrize("moved_from", [MOVED, PIECEMEAL], ids=["moved", "piecemeal"])
+
+
+@pytest.fixture(scope="module")
+def sample() -> Iterator[FacilityHandle]:
+    with running_facility() as started:
+        yield started
+
+
+@pytest.fixture
+def facility(sample: FacilityHandle) -> FacilityHandle:
+    """The sample holdings, without faults, with nothing counted; nobody here changes them."""
+    sample.clear_faults()
+    sample.reset_counters()
+    return sample
 
 
 @dataclass(frozen=True)
@@ -76,7 +94,7 @@ async def mounted(
     max_bytes: int = 2**40,
     stall_s: float = 1.0,
     limits: Limits | None = None,
-    moved_from: int = 0,
+    moved_from: int = MOVED,
 ) -> AsyncIterator[Mounted]:
     auth, _, name = user.partition("/")
     credentials = Credentials(auth, {"username": name, "password": facility.users[user]})
@@ -97,10 +115,11 @@ FILE = 9
 """e208945.nxs: 396,430 bytes, with a CRC-32."""
 
 
+@both_ways
 async def test_every_file_of_the_sample_is_read_with_its_bytes(
-    facility: FacilityHandle, tmp_path: Path
+    facility: FacilityHandle, tmp_path: Path, moved_from: int
 ) -> None:
-    async with mounted(facility, tmp_path / "cache") as us:
+    async with mounted(facility, tmp_path / "cache", moved_from=moved_from) as us:
         rows = await trio.to_thread.run_sync(facility.search, "SELECT df.id FROM Datafile df")
         for datafile in rows:
             file = await us.open(datafile)
@@ -136,6 +155,7 @@ async def test_many_readers_of_many_files_make_few_requests(
         assert await us.requests() == 11
 
 
+@both_ways
 @pytest.mark.parametrize(
     "fault",
     [
@@ -153,9 +173,9 @@ async def test_many_readers_of_many_files_make_few_requests(
     ids=str,
 )
 async def test_a_fault_that_happens_once_is_not_noticed(
-    facility: FacilityHandle, tmp_path: Path, fault: dict[str, object]
+    facility: FacilityHandle, tmp_path: Path, fault: dict[str, object], moved_from: int
 ) -> None:
-    async with mounted(facility, tmp_path / "cache") as us:
+    async with mounted(facility, tmp_path / "cache", moved_from=moved_from) as us:
         await us.faults({"endpoint": "ids/getData", "times": 1, **fault})
         file = await us.open(FILE)
         with trio.fail_after(30):
@@ -163,6 +183,7 @@ async def test_a_fault_that_happens_once_is_not_noticed(
         assert file.complete
 
 
+@both_ways
 @pytest.mark.parametrize(
     "fault",
     [
@@ -181,9 +202,10 @@ async def test_a_fault_that_stays_is_an_error_and_never_a_wrong_byte(
     facility: FacilityHandle,
     tmp_path: Path,
     fault: dict[str, object],
+    moved_from: int,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    async with mounted(facility, tmp_path / "cache") as us:
+    async with mounted(facility, tmp_path / "cache", moved_from=moved_from) as us:
         truth = await us.truth(FILE)
         await us.faults({"endpoint": "ids/getData", **fault})
         file = await us.open(FILE)
