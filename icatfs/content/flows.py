@@ -1,18 +1,19 @@
-"""What `icatfs.content.transfer` keeps track of: contents, who waits for them, who brings them."""
+"""What `icatfs.content.dispatch` keeps track of: contents, who waits for them, who brings them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import trio
 
 from icatfs.content import plan
+from icatfs.content.costs import Prices
 
 if TYPE_CHECKING:
-    from icatfs.content.cachefile import CacheFile
-    from icatfs.content.stream import Carrier, Suspicion
+    from icatfs.content.stream import Suspicion
     from icatfs.errors import IcatfsError
+    from icatfs.values import ContentVersion
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +23,12 @@ class StreamStatus:
     datafile: int
     position: int
     waiting: int
+    sweeps: bool
 
 
 @dataclass(frozen=True, slots=True)
 class TransferStatus:
-    """Who waits and what runs now; the other counts only grow."""
+    """Who waits and what runs now, and what streams cost; the other counts only grow."""
 
     streams: tuple[StreamStatus, ...]
     waiting: int
@@ -34,14 +36,37 @@ class TransferStatus:
     resumed: int
     bytes_received: int
     mismatches: int
+    prices: Prices
 
 
-@dataclass(frozen=True, slots=True)
-class Habit:
-    """Where the window of the last stream ended, and how wide it was."""
+class File(Protocol):
+    """What of `icatfs.content.cachefile.CacheFile` is looked at here."""
 
-    stop: int
-    window: int
+    version: ContentVersion
+
+    @property
+    def size(self) -> int | None: ...
+    @property
+    def room(self) -> int: ...
+    @property
+    def unproved(self) -> bool: ...
+    @property
+    def shared(self) -> bool: ...
+    def missing(self, start: int, stop: int, /) -> tuple[int, int] | None: ...
+    def close(self) -> None: ...
+
+
+class Carrier(Protocol):
+    """What of `icatfs.content.stream.Carrier` is looked at here."""
+
+    @property
+    def position(self) -> int: ...
+    @property
+    def ignores_range(self) -> bool: ...
+    @property
+    def resumed(self) -> int: ...
+    @property
+    def mismatches(self) -> int: ...
 
 
 class Waiter:
@@ -68,7 +93,7 @@ class Fetch:
 
     __slots__ = ("file", "prover", "streams", "suspicion", "waiters")
 
-    def __init__(self, file: CacheFile, suspicion: Suspicion) -> None:
+    def __init__(self, file: File, suspicion: Suspicion) -> None:
         self.file = file
         self.suspicion = suspicion
         self.waiters: dict[Waiter, None] = {}
@@ -81,42 +106,75 @@ class Fetch:
         """Whether it is fetched from 0 to its end, by one stream."""
         return self.file.size is None or self.suspicion.mismatches > 0
 
+    def content(self) -> plan.Content:
+        """As the planner sees it."""
+        size = self.file.size or 0
+        missing = self.file.missing(0, size)
+        return plan.Content(size, self.file.room, size if missing is None else missing[0])
+
 
 class Stream:
     """A stream and who waits for it. ``carrier.position`` is its next byte."""
 
     __slots__ = (
+        "begun_at",
         "carrier",
         "ending",
         "fetch",
+        "first_piece",
         "furthest",
+        "most_reach",
+        "next_missing",
+        "origin",
         "scope",
         "since",
+        "start",
+        "sweeps",
         "waiters",
         "wanted_at",
         "window",
     )
 
-    def __init__(self, fetch: Fetch, carrier: Carrier, window: int) -> None:
+    def __init__(self, fetch: Fetch, carrier: Carrier, course: plan.Course, now_s: float) -> None:
+        # given
         self.fetch = fetch
         self.carrier = carrier
-        self.window = window
-        self.furthest = carrier.position
+        self.start = carrier.position
+        self.origin = course.origin
+        self.sweeps = course.sweeps
+        self.since = now_s
+        # constant
+        self.most_reach = plan.ENDLESS if fetch.is_whole else fetch.content().most_reach
         self.scope = trio.CancelScope()
-        self.since = self.wanted_at = trio.current_time()
-        self.ending = False
+        # mutable
+        self.window = course.window
+        self.furthest = carrier.position
+        """The end of what anybody waited for here."""
+        self.next_missing = carrier.position
+        """The first byte from where it last was on that was not there then."""
         self.waiters: dict[Waiter, None] = {}
+        self.wanted_at = now_s
+        self.ending = False
+        # mutable: when its first piece came, and how large that was
+        self.begun_at: float | None = None
+        self.first_piece = 0
+
+    @property
+    def is_confirmed(self) -> bool:
+        """Whether its readers came for more than a window of it."""
+        return self.furthest - self.origin > self.window
 
     def seen(self) -> plan.Stream:
         """As the planner sees it."""
-        wanted = bool(self.waiters)
         return plan.Stream(
             self.fetch.file.version,
             self.carrier.position,
-            wanted,
+            bool(self.waiters),
             self.since,
             self.wanted_at,
             self.ending,
+            self.sweeps,
+            self.most_reach,
         )
 
     def end(self) -> None:

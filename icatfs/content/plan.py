@@ -1,26 +1,69 @@
-"""Which stream brings which missing bytes, and how far a stream goes on.
+"""Which stream brings which missing bytes, where it begins, and how far it goes on.
 
-The data service sends from an offset to the end, nothing else. To begin at an offset it reads all
-that precedes it (about 0.4 s per GiB from memory, the disk's speed otherwise), so a stream is dear
-to open and cheap to read on. A stream that nobody reads costs the server a thread and locks its
-dataset, so it is read at full speed and closed, never held. And a facility serves a mount two long
-transfers at a time. Therefore:
+**Forces.** The data service sends from an offset to the end, nothing else, and to begin at an
+offset it reads all that precedes it: a stream is dear to open, the dearer the further back, and
+cheap to read on (`icatfs.content.costs` knows how dear and how cheap). A stream that nobody reads
+costs the server a thread and locks its dataset, so it is read at full speed and closed, never held.
+A facility serves a mount two long transfers at a time. What was read is kept, so a byte is wasted
+only if nobody ever wants it, or if it came before. Who reads says nothing of what he will read
+next; what he has read tells.
 
-* bytes that a running stream will reach soon are waited for, and what lies between is skipped;
-* other bytes get a stream of their own while there is a free place;
-* where there is none, a stream that only reads ahead must go, and one that others wait for after
-  its turn; else the new waiter waits its turn. A stream of another file, whose reader is probably
-  just busy with what it got, is left alone for a moment;
-* a stream reads up to a window ahead of the furthest who waits for it, to the end of the file if
-  that is not much more. A window that proved too short, because the same readers came for what
-  follows, is doubled for the next stream: a file is then read in few streams, however slow the
-  reader;
-* a stream ends where another one of its file stands before the next byte that it could bring, and
-  where what is missing lies too far ahead.
+**Who is served how** (``serve``). Bytes that a running stream reaches before another one could be
+opened there, its *reach*, are waited for. Others get a stream of their own while there is a free
+place. Where there is none, a stream that only reads ahead must go, and one that others wait for
+after its turn; else the new waiter waits his turn. A stream of another file, whose reader is
+probably just busy with what he got, is left alone for a moment.
 
-Pure: this module decides, `icatfs.content.transfer` does. Invariants, for any state given:
-``serve`` never opens beyond the number of places; never joins a stream that has passed the gap or
-is ending; ``goes_on`` is never true for two streams of a file about the same byte.
+**Where a stream begins and how wide its window is** (``course``). It reads on at least to the end
+of what is waited for, and a *window* beyond. The window is that of the best explanation of why
+somebody came here:
+
+* he reads on where an earlier stream ended: it was too short. Eight times what he has read so far:
+  after three of them a gigabyte comes in one;
+* he jumps ahead, but not far, and not for the first time: had the stream gone on, it would have
+  been cheaper. Twice the jump, within the reach: if the next is alike, no stream is opened for it;
+* he reads backwards: the stream begins before him, twice as far as the last one was long, within
+  the reach. These two are for files that do not fit; else the sweep, below, is the better answer;
+* he begins with the file: a program that reads it all does, and so does one that only looks at what
+  kind of file it is. A moderate window;
+* he begins near the end of the file: there is where formats have their tables. The last half of
+  such a window;
+* he comes from nowhere: a glance, 1 MiB. What will he want next? Nobody knows.
+
+Within a stream the window grows with what its readers came for: it reads ahead as much as they have
+read from where they began, and a reader that keeps up sees one stream to the end. A stream whose
+readers have not come for a second time when somebody wants another place of its file is cut to a
+glance: so opening an HDF5 file costs its head, its tail and the slice, and little more.
+
+**Reading at random** is a problem of renting skis: every stream that is opened for a glance is
+*rent*, a *sweep* of all that is missing, front to back in one stream, is the purchase. Nobody knows
+how long the skiing goes on; but who buys as soon as the rent that was paid amounts to the price
+never pays more than twice what the wiser choice would have cost, and no rule without foresight does
+better. A file that is smaller than the moderate window is bought at once. The first few streams buy
+nothing larger: who opens a file, looks around and takes a slice has not begun to read at random.
+Nobody waits longer than a turn for a sweep: it begins, at most, so far before him, and whoever
+wants what it reaches only later gets a glance of his own.
+Only files that fit are swept, for bytes that are given back were bought in vain; and of a file that
+does not fit, no more is read through than an eighth of what the cache can have of it.
+
+**Where a stream ends** (``goes_on``). At the end of its window; where another one of its file
+stands before the next byte that it could bring; and where what is missing lies further ahead than
+is cheap to read through.
+
+**Bounds.** The bytes that come twice are counted for each file, and a stream passes over such bytes
+only while they are less than a sixteenth of the file. Hence, for any pattern of reading: *while
+nothing of a file is given back, at most 17/16 of its size is fetched*, and what was in flight, one
+piece or so, when each stream was closed. For, a stream begins at a missing byte (or at most 1 MiB
+before one), a byte that is missing comes once, since two streams of a file never go on for the same
+byte, and all others are counted. Patterns that leave nothing in their wake (in sequence, strided,
+backwards, several of these at once, one slice) fetch no byte twice.
+In requests: sequential reading takes 1 if the reader keeps up, else O(log size). Random reading of
+a file that fits takes at most (rent for one sweep) / ``base_s`` + 1, whatever the number of reads.
+
+Pure: this module decides, `icatfs.content.dispatch` keeps the state, `icatfs.content.transfer`
+does. Invariants, for any state given: ``serve`` never opens beyond the number of places; never
+joins a stream that has passed the gap or is ending; ``goes_on`` is never true for two streams of a
+file about the same byte; a course begins at or before its gap.
 """
 
 from __future__ import annotations
@@ -32,10 +75,18 @@ from typing import TYPE_CHECKING, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from icatfs.content.costs import Prices
+
 ENDLESS = 2**62
 """The end of a file of unknown size."""
 _ALIGNED = 2**20
 """The kernel's reads of one program come out of order, but within this."""
+_WIDER = 8
+"""Times what was read, for a reader who came to the end of a window."""
+_SPARE = 8
+"""A stream may read through a part of so many of the room, where what it brings does not stay."""
+_AGAIN = 16
+"""A part of so many of a file may come twice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +94,26 @@ class Limits:
     """The measures of the rules above, in bytes and seconds."""
 
     streams: int = 2
-    window: int = 64 * 2**20
-    reach: int = 16 * 2**20
-    """What is cheaper to skip than to begin again."""
+    window: int = 8 * 2**20
+    """The first window at the beginning of a file; a file that is no larger comes as a whole."""
+    glance: int = 2**20
+    """The first window anywhere else."""
+    least_reach: int = 2**20
+    most_reach: int = 2**30
+    """Bounds of what is read through rather than jumped over, whatever the costs."""
+    looks: int = 8
+    """A file is not swept before so many streams were opened for it."""
     turn_s: float = 10.0
     grace_s: float = 0.1
     """For how long a reader who has just got something may think about it."""
+
+    def reach(self, offset: int, prices: Prices) -> int:
+        """What is cheaper to read through than to begin anew at ``offset``."""
+        return prices.reach(offset, self.least_reach, self.most_reach)
+
+    def patience(self, prices: Prices) -> int:
+        """How many bytes before his own somebody may have to wait for, if all will be wanted."""
+        return int(self.turn_s * prices.rate)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +129,9 @@ class Stream:
     wanted_s: float = 0.0
     """When somebody last did."""
     ending: bool = False
+    sweeps: bool = False
+    most_reach: int = ENDLESS
+    """What it may read through on behalf of who joins it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,18 +161,33 @@ class Wait:
 Decision: TypeAlias = Join | Open | Replace | Wait
 
 
-def nearest(file: Hashable, gap: int, streams: Sequence[Stream], limits: Limits) -> int | None:
-    """Which stream reaches the gap first, if any is within reach."""
+def reaches(one: Stream, gap: int, prices: Prices, limits: Limits) -> bool:
+    """Whether it is best to wait until this stream of the same file is at the gap."""
+    reach = min(limits.reach(gap, prices), one.most_reach)
+    if one.sweeps:
+        reach = max(reach, limits.patience(prices))
+    return not one.ending and 0 <= gap - one.position <= reach
+
+
+def nearest(
+    file: Hashable, gap: int, streams: Sequence[Stream], prices: Prices, limits: Limits
+) -> int | None:
+    """Which stream is at the gap first, if any is to be waited for."""
     near = [
         (gap - one.position, number)
         for number, one in enumerate(streams)
-        if one.file == file and not one.ending and 0 <= gap - one.position <= limits.reach
+        if one.file == file and reaches(one, gap, prices, limits)
     ]
     return min(near)[1] if near else None
 
 
 def serve(
-    file: Hashable, gap: int, streams: Sequence[Stream], limits: Limits, now_s: float
+    file: Hashable,
+    gap: int,
+    streams: Sequence[Stream],
+    prices: Prices,
+    limits: Limits,
+    now_s: float,
 ) -> Decision:
     """What is done for somebody who waits for the byte at ``gap``, which nobody has promised yet.
 
@@ -117,7 +200,7 @@ def serve(
     otherwise                                                wait
     ======================================================  ==========================
     """
-    number = nearest(file, gap, streams, limits)
+    number = nearest(file, gap, streams, prices, limits)
     if number is not None:
         return Join(number)
     if len(streams) < limits.streams:
@@ -134,7 +217,7 @@ def serve(
 
 
 def _only_reads_ahead(one: Stream, file: Hashable, _: Limits, __: float) -> bool:
-    return not one.wanted and one.file == file
+    return not one.wanted and one.file == file and not one.sweeps
 
 
 def _is_forgotten(one: Stream, _: Hashable, limits: Limits, now_s: float) -> bool:
@@ -145,25 +228,146 @@ def _had_its_turn(one: Stream, _: Hashable, limits: Limits, now_s: float) -> boo
     return now_s - one.since_s >= limits.turn_s
 
 
-def begin(gap: int, first_missing: int) -> int:
-    """Where a stream for a gap begins: a little before it, if bytes are missing there too.
+# Courses.
 
-    ``first_missing`` is the first missing byte at or after ``aligned(gap)``.
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """A stream that is over: it read [start, stop) for readers who began at ``origin``."""
+
+    origin: int
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, slots=True)
+class Trail:
+    """What streams of a content have done so far."""
+
+    ends: tuple[End, ...] = ()
+    """The last few, newest first."""
+    opened: int = 0
+    rent_s: float = 0.0
+    """What these cost to open, since the last sweep."""
+    again: int = 0
+    """Bytes that came though they were there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """A content of known size, of which ``gap`` is missing."""
+
+    size: int
+    room: int
+    """How many bytes of it the cache can have."""
+    first_missing: int
+
+    @property
+    def fits(self) -> bool:
+        """Whether what comes will stay."""
+        return self.size <= self.room
+
+    @property
+    def most_reach(self) -> int:
+        """What a stream may read through at most, to come to what is wanted."""
+        return ENDLESS if self.fits else self.room // _SPARE
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """A stream that is to be opened."""
+
+    start: int
+    """Not behind the gap. The stream begins with the first byte missing from here on."""
+    window: int
+    origin: int
+    """Where its readers began."""
+    sweeps: bool = False
+
+
+def course(
+    gap: int, stop: int, content: Content, trail: Trail, prices: Prices, limits: Limits
+) -> Course:
+    """The stream for somebody who waits for [gap, stop), of which ``gap`` is missing.
+
+    ================================================  =======================  ===================
+    the content fits, and ...                         begins                   window
+    ------------------------------------------------  -----------------------  -------------------
+    ... is no larger than the first window            first missing (*)        all
+    ... the rent amounts to the price of a sweep      first missing (*)        all
+    ------------------------------------------------  -----------------------  -------------------
+    otherwise the gap is ...
+    ------------------------------------------------  -----------------------  -------------------
+    ... where an earlier stream ended                 at it                    8 x what was read
+    ... ahead of the last, within reach, as that      at it, aligned           2 x jump, <= reach
+        was of the one before; and no fit
+    ... just before the last one's start; and no fit  2 x its length before,   a glance
+                                                      <= reach
+    ... in the first MiB                              0                        the first window
+    ... in the last half of a first window            half a first window      all
+                                                      before the end
+    ... anywhere else                                 at it, aligned           a glance
+    ================================================  =======================  ===================
+
+    (*) or as far before the gap as arrives within a turn, if that is less far.
     """
-    return min(gap, first_missing)
+    is_whole = content.size <= limits.window
+    if content.fits and (is_whole or _is_to_buy(gap, content, trail, prices, limits)):
+        start = max(content.first_missing, gap - limits.patience(prices))
+        return Course(start, content.size, start, sweeps=True)
+    for end in trail.ends:
+        if gap == end.stop:
+            window = max(limits.window, _WIDER * (gap - end.origin))
+            return Course(gap, min(window, content.room), end.origin)
+    start = _aligned(gap)
+    if not content.fits and trail.ends:
+        reach = min(limits.reach(gap, prices), content.most_reach)
+        last = trail.ends[0]
+        if _jumped(trail.ends, gap, reach):
+            window = max(limits.glance, min(2 * (gap - last.stop), reach))
+            return Course(start, min(window, content.room), start)
+        if gap < last.start <= stop + limits.glance:
+            back = min(2 * (last.stop - last.start), reach)
+            return Course(max(0, min(start, last.start - back)), limits.glance, start)
+    tail = _aligned(max(0, content.size - limits.window // 2))
+    if gap >= tail:
+        start = tail
+    window = limits.glance if start else limits.window
+    return Course(start, min(window, content.room), start)
 
 
-def aligned(gap: int) -> int:
+def _jumped(ends: Sequence[End], gap: int, reach: int) -> bool:
+    """Whether the last two streams, and one for the gap, are in order and not far apart."""
+    if len(ends) < 2:
+        return False
+    last, before = ends[:2]
+    return 0 < gap - last.stop <= reach and 0 < last.start - before.stop <= reach
+
+
+def _is_to_buy(gap: int, content: Content, trail: Trail, prices: Prices, limits: Limits) -> bool:
+    rent_s = trail.rent_s + prices.first_byte_s(gap)
+    price_s = prices.first_byte_s(content.first_missing) + prices.read_s(
+        content.size - content.first_missing
+    )
+    return trail.opened >= limits.looks and rent_s >= price_s
+
+
+def _aligned(gap: int) -> int:
     """Where to look for bytes that are probably wanted next to those at ``gap``."""
     return gap - gap % _ALIGNED
 
 
-def until(furthest: int, size: int | None, window: int, limits: Limits) -> int:
-    """How far a stream reads for a reader who waits for what ends at ``furthest``."""
+def until(furthest: int, origin: int, size: int | None, window: int, room: int) -> int:
+    """How far a stream reads for readers who began at ``origin`` and wait up to ``furthest``.
+
+    A window further, or as far as they have read, or to the end of the file if that is not more
+    than another window; but not further than there is room for.
+    """
     if size is None:
         return ENDLESS
-    stop = furthest + window
-    return size if size <= window or size - stop <= limits.reach else stop
+    ahead = max(window, furthest - origin)
+    left = size - furthest
+    return furthest + min(left if left <= 2 * ahead else ahead, room)
 
 
 def goes_on(
@@ -171,20 +375,23 @@ def goes_on(
     stop: int,
     next_missing: int | None,
     others: Sequence[int],
-    limits: Limits,
+    pass_over: int,
 ) -> bool:
     """Whether a stream at ``position`` reads on, being meant to reach ``stop``.
 
     ``next_missing`` is the first byte before ``stop`` that it could bring, None if there is none;
-    ``others`` are the positions of the other streams of the file.
+    ``others`` are the positions of the other streams of the file. ``pass_over``: so many bytes
+    that are there already it may read through.
     """
     if position >= stop or next_missing is None:
         return False
-    if next_missing - position > limits.reach:
+    if next_missing - position > pass_over:
         return False
     return not any(position < other <= next_missing for other in others)
 
 
-def widened(window: int, room: int) -> int:
-    """The window of the stream after one whose window was too short."""
-    return min(2 * window, max(room, window))
+def may_pass_over(reach: int, content: Content, again: int) -> int:
+    """How many bytes that are there a stream may read through to come to missing ones."""
+    if not content.fits:
+        return min(reach, content.most_reach)
+    return max(0, min(reach, content.size // _AGAIN - again))

@@ -283,7 +283,7 @@ async def test_a_large_file_is_read_at_any_place(
 ) -> None:
     facility = start_facility("--holdings", "large", "--size", "10", "--storage", "single")
     largest = "SELECT df.id, df.fileSize FROM Datafile df WHERE df.fileSize > 10000000"
-    limits = Limits(window=4 * MIB, reach=2 * MIB)
+    limits = Limits(window=4 * MIB, least_reach=2 * MIB, most_reach=2 * MIB)
     async with mounted(facility, tmp_path / "cache", limits=limits, max_bytes=64 * MIB) as us:
         rows = await trio.to_thread.run_sync(facility.search, largest)
         datafile, size = min(rows, key=lambda row: row[1])

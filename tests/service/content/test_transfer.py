@@ -131,7 +131,7 @@ async def test_a_stream_closes_a_window_ahead_of_its_reader(
 ) -> None:
     data = content_of(16 * MIB)
     source = FakeSource(data)
-    limits = Limits(window=2 * MIB, reach=MIB)
+    limits = Limits(window=2 * MIB, least_reach=MIB, most_reach=MIB)
     async with open_transfer(source, limits=limits) as transfer:
         file = store.open(version_of(data))
         await transfer.ensure(file, 0, MIB)
@@ -146,7 +146,7 @@ async def test_windows_double_for_a_slow_sequential_reader(
 ) -> None:
     data = content_of(60 * MIB)
     source = FakeSource(data)
-    limits = Limits(window=2 * MIB, reach=MIB)
+    limits = Limits(window=2 * MIB, least_reach=MIB, most_reach=MIB)
     async with open_transfer(source, limits=limits) as transfer:
         file = store.open(version_of(data))
         assert same(await read_all(transfer, file, len(data), step=MIB, pause_s=5.0), data)
@@ -189,7 +189,7 @@ async def test_a_distant_read_gets_a_stream_of_its_own(
 ) -> None:
     data = content_of(20 * MIB)
     source = FakeSource(data, pace_s=0.01)
-    limits = Limits(window=2 * MIB, reach=MIB)
+    limits = Limits(window=2 * MIB, least_reach=MIB, most_reach=MIB)
     async with open_transfer(source, limits=limits) as transfer:
         file = store.open(version_of(data))
         async with trio.open_nursery() as nursery:
@@ -204,7 +204,7 @@ async def test_a_seek_takes_the_place_of_streams_that_only_read_ahead(
 ) -> None:
     data = content_of(20 * MIB)
     source = FakeSource(data, pace_s=0.1)
-    limits = Limits(streams=1, window=8 * MIB, reach=MIB)
+    limits = Limits(streams=1, window=8 * MIB, least_reach=MIB, most_reach=MIB)
     async with open_transfer(source, limits=limits) as transfer:
         file = store.open(version_of(data))
         for start in (0, 15 * MIB, 5 * MIB):
@@ -219,7 +219,7 @@ async def test_each_byte_is_fetched_once_by_two_streams_that_meet(
 ) -> None:
     data = content_of(12 * MIB)
     source = FakeSource(data, pace_s=0.01)
-    limits = Limits(window=64 * MIB, reach=MIB)
+    limits = Limits(window=64 * MIB, least_reach=MIB, most_reach=MIB)
     async with open_transfer(source, limits=limits) as transfer:
         file = store.open(version_of(data))
         async with trio.open_nursery() as nursery:
@@ -235,7 +235,9 @@ async def test_what_is_there_already_is_not_fetched_again(
 ) -> None:
     data = content_of(12 * MIB)
     source = FakeSource(data)
-    async with open_transfer(source, limits=Limits(window=2 * MIB, reach=MIB)) as transfer:
+    async with open_transfer(
+        source, limits=Limits(window=2 * MIB, least_reach=MIB, most_reach=MIB)
+    ) as transfer:
         file = store.open(version_of(data))
         file.pwrite(MIB, data[MIB : 10 * MIB])
         await transfer.ensure(file, 0, 100)
@@ -268,7 +270,7 @@ async def test_a_long_stream_gives_way_after_its_turn(
 ) -> None:
     datas = {number: content_of(40 * MIB, number) for number in range(3)}
     source = FakeSource(lambda version: datas[version.datafile], pace_s=0.1)
-    limits = Limits(streams=2, turn_s=5.0, window=MIB, reach=MIB)
+    limits = Limits(streams=2, turn_s=5.0, window=MIB, least_reach=MIB, most_reach=MIB)
     async with open_transfer(source, limits=limits) as transfer, trio.open_nursery() as nursery:
 
         async def reader(number: int) -> None:
@@ -514,7 +516,7 @@ async def test_a_server_that_ignores_ranges_is_read_from_the_beginning(
 ) -> None:
     data = content_of(4 * MIB)
     source = FakeSource(data, [Fault(break_at=MIB)], always=Fault(ignore_range=True))
-    async with open_transfer(source, limits=Limits(reach=KIB)) as transfer:
+    async with open_transfer(source, limits=Limits(least_reach=KIB, most_reach=KIB)) as transfer:
         file = store.open(version_of(data))
         assert same(await read_all(transfer, file, len(data)), data)
         assert file.complete
@@ -526,7 +528,7 @@ async def test_a_client_that_refuses_a_200_to_a_range_is_asked_from_the_beginnin
     data = content_of(4 * MIB)
     refused = Fault(refuse=ProtocolError("HTTP 200 when asked from byte 1048576 on"))
     source = FakeSource(data, [Fault(break_at=MIB), refused])
-    async with open_transfer(source, limits=Limits(reach=KIB)) as transfer:
+    async with open_transfer(source, limits=Limits(least_reach=KIB, most_reach=KIB)) as transfer:
         file = store.open(version_of(data))
         assert same(await read_all(transfer, file, len(data)), data)
         assert source.offsets == [0, MIB, 0]
@@ -738,7 +740,7 @@ async def test_whatever_goes_wrong_no_wrong_byte_is_ever_read(
             return await super().__call__(version, offset)
 
     source = Moody(lambda version: datas[version.datafile], pace_s=0.003)
-    limits = Limits(window=MIB, reach=200 * KIB, turn_s=0.5)
+    limits = Limits(window=MIB, least_reach=200 * KIB, most_reach=200 * KIB, turn_s=0.5)
     tmp = tmp_path / "cache"
     async with (
         open_store(tmp, max_bytes=dice.choice([4 * MIB, 2**40])) as store,
