@@ -3,8 +3,9 @@
 The data service reads whatever precedes the offset that it is asked from. So the time to the first
 byte is taken to be a straight line, ``base_s + offset * skip_s``: what a request costs, and how
 fast the server skips. Bytes then come at a rate of their own. From these two follows everything
-that the planner weighs, above all the *reach*: so many bytes arrive in the time that opening a
-stream would take, hence so many are better read through than jumped over.
+that the planner weighs, above all the *reach*: how many bytes are better read through than jumped
+over. It is half of what arrives in the time that opening a stream would take: as many as that would
+save no time, and whoever shares the line would pay for them.
 
 What is measured is noisy in one direction: a busy server, a queue, a disk that has to seek make a
 stream late, and nothing makes it early by much. A fit by least squares would follow every outlier;
@@ -63,11 +64,11 @@ class Prices:
         return count / self.rate
 
     def reach(self, offset: int, least: int, most: int) -> int:
-        """How many bytes arrive while a stream from ``offset`` on would be opened, within bounds.
+        """How many bytes are read through rather than to open a stream from ``offset`` on.
 
-        Never less for a larger offset.
+        Within bounds. Never less for a larger offset.
         """
-        return max(least, min(most, int(self.rate * self.first_byte_s(offset))))
+        return max(least, min(most, int(self.rate * self.first_byte_s(offset) / 2)))
 
 
 class Costs:

@@ -222,7 +222,9 @@ class Dispatch:
         if stream.begun_at is None:
             stream.begun_at, stream.first_piece = self._clock(), count
             if not stream.carrier.resumed:
-                self.costs.opened(stream.start, stream.begun_at - stream.since)
+                measured = getattr(stream.carrier, "first_byte_s", None)
+                waited_s = stream.begun_at - stream.since if measured is None else measured
+                self.costs.opened(stream.start, waited_s)
 
     def _serve(self, stream: Stream) -> None:
         """Tell who has what he waits for, and take who waits for what comes soon."""

@@ -18,8 +18,8 @@ probably just busy with what he got, is left alone for a moment.
 of what is waited for, and a *window* beyond. The window is that of the best explanation of why
 somebody came here:
 
-* he reads on where an earlier stream ended: it was too short. Eight times what he has read so far:
-  after three of them a gigabyte comes in one;
+* he reads on where an earlier stream ended: it was too short. Twice what he has read so far, and
+  eight times, when that is more than one large chunk of something: a gigabyte comes in three;
 * he jumps ahead, but not far, and not for the first time: had the stream gone on, it would have
   been cheaper. Twice the jump, within the reach: if the next is alike, no stream is opened for it;
 * he reads backwards: the stream begins before him, twice as far as the last one was long, within
@@ -28,7 +28,7 @@ somebody came here:
   kind of file it is. A moderate window;
 * he begins near the end of the file: there is where formats have their tables. The last half of
   such a window;
-* he comes from nowhere: a glance, 1 MiB. What will he want next? Nobody knows.
+* he comes from nowhere: a glance, 2 MiB. What will he want next? Nobody knows.
 
 Within a stream the window grows with what its readers came for: it reads ahead as much as they have
 read from where they began, and a reader that keeps up sees one stream to the end. A stream whose
@@ -82,7 +82,7 @@ ENDLESS = 2**62
 _ALIGNED = 2**20
 """The kernel's reads of one program come out of order, but within this."""
 _WIDER = 8
-"""Times what was read, for a reader who came to the end of a window."""
+"""Times what was read, for a reader who came to the end of a first window."""
 _SPARE = 8
 """A stream may read through a part of so many of the room, where what it brings does not stay."""
 _AGAIN = 16
@@ -96,8 +96,8 @@ class Limits:
     streams: int = 2
     window: int = 8 * 2**20
     """The first window at the beginning of a file; a file that is no larger comes as a whole."""
-    glance: int = 2**20
-    """The first window anywhere else."""
+    glance: int = 2 * 2**20
+    """The first window anywhere else: about a chunk of what detectors write."""
     least_reach: int = 2**20
     most_reach: int = 2**30
     """Bounds of what is read through rather than jumped over, whatever the costs."""
@@ -298,7 +298,8 @@ def course(
     ------------------------------------------------  -----------------------  -------------------
     otherwise the gap is ...
     ------------------------------------------------  -----------------------  -------------------
-    ... where an earlier stream ended                 at it                    8 x what was read
+    ... where an earlier stream ended                 at it                    2 or 8 x what was
+                                                                               read
     ... ahead of the last, within reach, as that      at it, aligned           2 x jump, <= reach
         was of the one before; and no fit
     ... just before the last one's start; and no fit  2 x its length before,   a glance
@@ -317,7 +318,8 @@ def course(
         return Course(start, content.size, start, sweeps=True)
     for end in trail.ends:
         if gap == end.stop:
-            window = max(limits.window, _WIDER * (gap - end.origin))
+            run = gap - end.origin
+            window = (_WIDER if run >= limits.window else 2) * run
             return Course(gap, min(window, content.room), end.origin)
     start = _aligned(gap)
     if not content.fits and trail.ends:

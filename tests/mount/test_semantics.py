@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import random
 import re
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from support.mounts import Mounts, fails_with, until
+from support.uploads import upload
 
 import icatfs
 from icatfs.facility.testing import FacilityHandle, running_facility
@@ -137,6 +139,26 @@ def test_read_once(facility: FacilityHandle, point: Path) -> None:
     )
     assert int(done.stdout) == zlib.crc32(content)
     assert facility.counters()["bytes_sent"] == sent
+
+
+def test_any_order(mounts: Mounts) -> None:
+    """In whatever order a file is read, it is fetched about once, if it fits a quarter of the
+    cache."""
+    content = random.Random(1).randbytes(24 * 2**20)
+    with running_facility("--holdings", "large", "--size", "2", "--storage", "single") as facility:
+        upload(facility, "many", "scan.raw", content)
+        point = mounts.mount(facility, "--cache-size", "1G", user="simple/root")
+        block = 256 * 2**10
+        order = random.Random(2).sample(range(len(content) // block), len(content) // block)
+        with open(point / "LARGE/BIG-1/1/many/scan.raw", "rb", buffering=0) as file:
+            for number in order:
+                piece = os.pread(file.fileno(), block, number * block)
+                assert piece == content[number * block : (number + 1) * block]
+        transfer = mounts.status(point)["transfer"]
+        in_flight = transfer["opened"] * 2**20
+        assert transfer["bytes_received"] <= len(content) * 17 / 16 + in_flight
+        assert transfer["opened"] < len(order) / 2
+        mounts.unmount(point, "--lazy")
 
 
 def test_many_files(mounts: Mounts) -> None:

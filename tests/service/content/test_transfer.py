@@ -131,7 +131,7 @@ async def test_a_stream_closes_a_window_ahead_of_its_reader(
 ) -> None:
     data = content_of(16 * MIB)
     source = FakeSource(data)
-    limits = Limits(window=2 * MIB, least_reach=MIB, most_reach=MIB)
+    limits = Limits(window=2 * MIB, glance=MIB, least_reach=MIB, most_reach=MIB)
     async with open_transfer(source, limits=limits) as transfer:
         file = store.open(version_of(data))
         await transfer.ensure(file, 0, MIB)
@@ -146,7 +146,7 @@ async def test_windows_double_for_a_slow_sequential_reader(
 ) -> None:
     data = content_of(60 * MIB)
     source = FakeSource(data)
-    limits = Limits(window=2 * MIB, least_reach=MIB, most_reach=MIB)
+    limits = Limits(window=2 * MIB, glance=MIB, least_reach=MIB, most_reach=MIB)
     async with open_transfer(source, limits=limits) as transfer:
         file = store.open(version_of(data))
         assert same(await read_all(transfer, file, len(data), step=MIB, pause_s=5.0), data)
@@ -189,7 +189,7 @@ async def test_a_distant_read_gets_a_stream_of_its_own(
 ) -> None:
     data = content_of(20 * MIB)
     source = FakeSource(data, pace_s=0.01)
-    limits = Limits(window=2 * MIB, least_reach=MIB, most_reach=MIB)
+    limits = Limits(window=2 * MIB, glance=MIB, least_reach=MIB, most_reach=MIB)
     async with open_transfer(source, limits=limits) as transfer:
         file = store.open(version_of(data))
         async with trio.open_nursery() as nursery:

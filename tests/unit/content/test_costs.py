@@ -82,10 +82,10 @@ def test_a_short_stream_may_prove_a_slow_line_but_not_a_fast_one() -> None:
     assert costs.prices.rate == pytest.approx(10 * MIB)
 
 
-def test_the_reach_is_what_arrives_while_a_stream_would_be_opened() -> None:
+def test_the_reach_is_half_of_what_arrives_while_a_stream_would_be_opened() -> None:
     prices = Prices(base_s=0.02, skip_s=1e-9, rate=1e8)
-    assert prices.reach(0, 0, 2**60) == 2_000_000
-    assert prices.reach(10**9, 0, 2**60) == 102_000_000
+    assert prices.reach(0, 0, 2**60) == 1_000_000
+    assert prices.reach(10**9, 0, 2**60) == 51_000_000
     assert prices.reach(10**9, 0, MIB) == MIB
     assert prices.reach(0, 8 * MIB, GIB) == 8 * MIB
 

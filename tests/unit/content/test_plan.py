@@ -24,7 +24,7 @@ from icatfs.content.plan import (
 
 MIB = 2**20
 GIB = 2**30
-LIMITS = Limits(least_reach=16 * MIB, most_reach=16 * MIB, turn_s=10.0)
+LIMITS = Limits(glance=MIB, least_reach=16 * MIB, most_reach=16 * MIB, turn_s=10.0)
 PRICES = Prices(base_s=0.02, skip_s=1 / (2000 * MIB), rate=100.0 * MIB)
 """A stream costs 20 ms, and 0.5 s for each GiB before it; a GiB arrives in 10 s."""
 NOW = 100.0
@@ -229,13 +229,13 @@ def test_nobody_waits_while_a_stream_only_reads_ahead(
 
 
 @given(st.integers(0, GIB), st.integers(0, 64 * MIB), all_prices)
-def test_who_is_joined_is_there_before_a_stream_could_be(
+def test_who_is_joined_is_there_in_half_the_time_of_another_stream(
     gap: int, ahead: int, prices: Prices
 ) -> None:
     within = Limits(least_reach=0, most_reach=plan.ENDLESS)
     one = stream(max(0, gap - ahead))
     joined = plan.reaches(one, gap, prices, within)
-    assert joined == (gap - one.position <= int(prices.rate * prices.first_byte_s(gap)))
+    assert joined == (gap - one.position <= int(prices.rate * prices.first_byte_s(gap) / 2))
 
 
 # Courses.
@@ -279,7 +279,14 @@ def trail(*ends: tuple[int, int, int], opened: int = 0, rent_s: float = 0.0) -> 
             501 * MIB,
             ROOMY,
             trail((500 * MIB, 500 * MIB, 501 * MIB)),
-            Course(501 * MIB, 8 * MIB, 500 * MIB),
+            Course(501 * MIB, 2 * MIB, 500 * MIB),
+        ),
+        (
+            "where a first window ended",
+            8 * MIB,
+            ROOMY,
+            trail((0, 0, 8 * MIB)),
+            Course(8 * MIB, 64 * MIB, 0),
         ),
         (
             "where one before the last ended",
