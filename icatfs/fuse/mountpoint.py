@@ -71,13 +71,12 @@ def prepare(point: Path, device: Path = _DEVICE) -> None:
     Raises the subclass of `MountError` that says what is wrong and what to do.
     """
     _check_fuse(device)
+    if is_dead(point):
+        detach(point)
     try:
         facts = os.stat(point)
     except OSError as error:
-        if error.errno != errno.ENOTCONN:
-            raise _refusal(point, error) from error
-        detach(point)
-        facts = os.stat(point)
+        raise _refusal(point, error) from error
     if mounted_at(point) is not None:
         raise MountPointBusy(
             f"something is mounted at {point} already; remedy: icatfs unmount {point}"
@@ -92,6 +91,19 @@ def prepare(point: Path, device: Path = _DEVICE) -> None:
         )
     if os.getuid() != 0 and not (facts.st_uid == os.getuid() and os.access(point, os.W_OK)):
         raise MountPointDenied(f"you may not mount at {point}: choose a folder of your own")
+
+
+def is_dead(point: Path) -> bool:
+    """Whether something was mounted here whose process is gone.
+
+    The kernel may remember the attributes of a dead root for a minute, and answers ``stat`` from
+    them; how full a file system is, only its process knows.
+    """
+    try:
+        os.statvfs(point)
+    except OSError as error:
+        return error.errno in (errno.ENOTCONN, errno.ECONNABORTED)
+    return False
 
 
 def detach(point: Path) -> None:

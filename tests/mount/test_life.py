@@ -104,6 +104,19 @@ def test_a_killed_daemon_leaves_a_dead_mount_that_the_next_mount_replaces(
     assert mounts.unmount(point).returncode == 0
 
 
+def test_a_dead_mount_is_replaced_although_the_kernel_remembers_its_root(
+    mounts: Mounts, sample: FacilityHandle
+) -> None:
+    point = mounts.mount(sample)
+    pid = daemon_of(mounts, point)
+    point.stat()
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: not is_alive(pid))
+    assert mounts.mount(sample) == point
+    assert (point / FILE).read_bytes() != b""
+    assert mounts.unmount(point).returncode == 0
+
+
 def test_a_mount_in_the_foreground_stops_with_its_terminal(
     mounts: Mounts, sample: FacilityHandle
 ) -> None:
