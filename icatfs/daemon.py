@@ -8,6 +8,7 @@ the index is written, then the session is logged out, then connections close.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import logging
 import os
@@ -360,6 +361,8 @@ def _private_folder(path: Path) -> None:
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return  # the store says so, and keeps nothing
         raise ConfigError(
             f"cannot use the cache folder {path}: {error.strerror}; choose one with --cache-dir"
         ) from error

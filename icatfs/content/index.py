@@ -40,6 +40,8 @@ _FORMAT = 3
 _PATIENCE_S = 0.5
 _PATIENCE_IN_THREADS_S = 20.0
 _AT_ONCE = 500
+_WRONG = (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+"""Something is missing in it; pages are damaged; it is no database. Not: no room, in use."""
 _SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS content (
     name TEXT UNIQUE NOT NULL,
@@ -77,46 +79,34 @@ _WRITE = (
 class Index:
     """The records of one cache folder, as one process sees and changes them."""
 
-    def __init__(self, folder: Path, mark: str, max_bytes: int, *, alone: bool) -> None:
-        """Opens or creates it; sqlite3.Error.
-
-        Who is alone replaces a database that is none, or of another format.
-        """
+    def __init__(
+        self, here: sqlite3.Connection, there: sqlite3.Connection, mark: str, max_bytes: int
+    ) -> None:
         # given
-        self._path = folder / "index.sqlite"
+        self._here = here
+        self._there = there
         self._mark = mark
-        self._max_bytes = max_bytes
-        # constant
-        try:
-            self._there = self._opened(_PATIENCE_IN_THREADS_S)
-        except sqlite3.DatabaseError:
-            if not alone:
-                raise
-            for suffix in ("", "-wal", "-shm"):
-                self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
-            self._there = self._opened(_PATIENCE_IN_THREADS_S)
-        self._here = self._opened(_PATIENCE_S)
+        self.max_bytes = max_bytes
 
-    def _opened(self, patience_s: float) -> sqlite3.Connection:
+    @classmethod
+    def open(cls, folder: Path, mark: str, max_bytes: int, *, alone: bool) -> Index:
+        """That of a folder, made now if there is none. Blocks; sqlite3.Error, OSError.
+
+        Who is alone looks whether the database is sound.
+        """
+        path = folder / "index.sqlite"
         with suppress(FileExistsError):  # to open and close one that is in use would end its locks
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-            os.close(os.open(self._path, flags, 0o600))
-        connection = sqlite3.connect(
-            self._path, timeout=patience_s, check_same_thread=False, isolation_level=None
-        )
-        try:
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA synchronous=NORMAL")
-            (found,) = connection.execute("PRAGMA user_version").fetchone()
-            if found not in (0, _FORMAT):
-                raise sqlite3.DatabaseError(f"format {found}")
-            if not found:
-                connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT")
-            connection.execute("SELECT count(*) FROM books").fetchone()
-        except sqlite3.DatabaseError:
-            connection.close()
-            raise
-        return connection
+            os.close(os.open(path, flags, 0o600))
+        there = _connection(str(path), _PATIENCE_IN_THREADS_S, check=alone)
+        return cls(_connection(str(path), _PATIENCE_S), there, mark, max_bytes)
+
+    @classmethod
+    def in_memory(cls, mark: str) -> Index:
+        """One that ends with the process, of a cache that holds nothing."""
+        name = f"file:{mark}?mode=memory&cache=shared"
+        there = _connection(name, _PATIENCE_IN_THREADS_S)
+        return cls(_connection(name, _PATIENCE_S), there, mark, 0)
 
     def close(self) -> None:
         """Close both connections."""
@@ -147,12 +137,12 @@ class Index:
     def changing(self) -> Iterator[Books]:
         """One transaction; nobody else changes anything meanwhile."""
         with _transaction(self._here):
-            yield Books(self._here, self._mark, self._max_bytes)
+            yield Books(self._here, self._mark, self.max_bytes)
 
     def count(self) -> tuple[int, int]:
         """How many data files have a record, and how many bytes records and leases take."""
         (files,) = self._here.execute("SELECT count(*) FROM content").fetchone()
-        return files, Books(self._here, self._mark, self._max_bytes).total()
+        return files, Books(self._here, self._mark, self.max_bytes).total()
 
     # From a worker thread.
 
@@ -183,7 +173,7 @@ class Index:
     def changing_there(self) -> Iterator[Books]:
         """One transaction, in a worker thread. Blocks; sqlite3.Error."""
         with _transaction(self._there):
-            yield Books(self._there, self._mark, self._max_bytes)
+            yield Books(self._there, self._mark, self.max_bytes)
 
 
 class Books:
@@ -290,6 +280,47 @@ class Books:
             "UPDATE books SET clock = clock + ? RETURNING clock", (cost,)
         ).fetchone()
         return int(clock) + (self._bonus if precious else 0)
+
+
+class WrongFormat(sqlite3.DatabaseError):
+    """The database is not one of ours, or not sound."""
+
+
+def is_useless(error: Exception) -> bool:
+    """Whether this says that the database itself is wrong, and not what was to be done with it."""
+    code = getattr(error, "sqlite_errorcode", None)
+    return isinstance(error, WrongFormat) or (code is not None and code & 0xFF in _WRONG)
+
+
+def discard(folder: Path) -> None:
+    """Throw the index of a folder away. OSError."""
+    for suffix in ("", "-wal", "-shm"):
+        (folder / f"index.sqlite{suffix}").unlink(missing_ok=True)
+
+
+def _connection(name: str, patience_s: float, *, check: bool = False) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        name,
+        timeout=patience_s,
+        check_same_thread=False,
+        isolation_level=None,
+        uri=name.startswith("file:"),
+    )
+    try:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=NORMAL")
+        (found,) = connection.execute("PRAGMA user_version").fetchone()
+        if found not in (0, _FORMAT):
+            raise WrongFormat(f"format {found}")
+        if not found:
+            connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT")
+        if check and connection.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
+            raise WrongFormat("damaged")
+        connection.execute("SELECT count(*) FROM books").fetchone()
+    except sqlite3.DatabaseError:
+        connection.close()
+        raise
+    return connection
 
 
 @contextmanager

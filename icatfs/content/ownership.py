@@ -21,8 +21,6 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from icatfs.errors import ConfigError
-
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -32,16 +30,16 @@ _LOOKS_EVERY_S = 0.02
 
 
 class Tenancy:
-    """A process's share of a cache folder; made by ``share_folder``."""
+    """A process's share of a cache folder; made by ``share_folder`` or ``share_nothing``."""
 
-    def __init__(self, folder: Path, lock: int, *, alone: bool) -> None:
+    def __init__(self, folder: Path, lock: int, mark: str, own: int, *, alone: bool) -> None:
         # given
         self.folder = folder
+        self.mark = mark
         self.alone = alone
         """Whether nobody else has the folder; until ``admit_others``."""
         self._lock = lock
-        # constant
-        self.mark, self._own = _mark(folder / "mounts")
+        self._own = own
 
     def admit_others(self) -> None:
         """Who waits for the folder may have it too."""
@@ -87,11 +85,6 @@ def locked(fd: int, kind: int) -> bool:
     return True
 
 
-def unusable(folder: Path, error: Exception) -> ConfigError:
-    """The error for a folder that does not serve."""
-    return ConfigError(f"the cache folder {folder} cannot be used ({error}): choose another one")
-
-
 def share_folder(folder: Path) -> Tenancy | None:
     """A share of this folder; None while another host has it. Blocks; OSError."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -101,12 +94,18 @@ def share_folder(folder: Path) -> Tenancy | None:
     try:
         alone = _lock_folder(fd)
         if alone is not None:
-            return Tenancy(folder, fd, alone=alone)
+            return Tenancy(folder, fd, *_mark(folder / "mounts"), alone=alone)
     except OSError:
         os.close(fd)
         raise
     os.close(fd)
     return None
+
+
+def share_nothing(folder: Path) -> Tenancy:
+    """The share of one who keeps nothing, and is alone with that."""
+    lock, own = (os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC) for _ in range(2))
+    return Tenancy(folder, lock, secrets.token_hex(8), own, alone=True)
 
 
 def _lock_folder(fd: int) -> bool | None:

@@ -113,7 +113,7 @@ class Room:
 
     def look_at_disk(self, coming: int = 0) -> None:
         """Look how much the disk has left for us, when so many bytes will have come."""
-        disk = os.statvfs(self._folder)
+        disk = os.statvfs(self._tenancy.folder)
         self._free = disk.f_bavail * disk.f_frsize - self._min_free_bytes - coming
         self._until_look = _LOOK_AT_DISK_EVERY
 

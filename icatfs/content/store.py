@@ -53,19 +53,19 @@ from icatfs.content.cached import Cached
 from icatfs.content.cachefile import CacheFile
 from icatfs.content.datafile import DataFile
 from icatfs.content.disk import moved
+from icatfs.content.entering import enter
 from icatfs.content.house import FILE_COST
-from icatfs.content.index import Index
-from icatfs.content.ownership import Tenancy, share_folder, unusable
 from icatfs.content.record import Record, mark_of
 from icatfs.content.recorder import Recorder
 from icatfs.content.room import Room
-from icatfs.content.sweep import sweep
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
     from icatfs.content.checking import Unchecked
+    from icatfs.content.index import Index
+    from icatfs.content.ownership import Tenancy
     from icatfs.values import ContentVersion
 
 __all__ = ["CacheFile", "ContentStore", "StoreStatus", "open_store"]
@@ -373,26 +373,8 @@ async def open_store(
 
 
 def _entered(folder: Path, max_bytes: int, min_free_bytes: int) -> ContentStore:
-    """A store in the folder, or in the first of its name with a number that this host may use."""
-    for number in counter(1):
-        own = folder if number == 1 else folder.with_name(f"{folder.name}-{number}")
-        try:
-            tenancy = share_folder(own)
-            if tenancy is None:
-                continue
-            try:
-                index = Index(own, tenancy.mark, max_bytes, alone=tenancy.alone)
-                sweep(index, tenancy)
-            except (OSError, sqlite3.Error):
-                tenancy.close()
-                if not tenancy.alone:
-                    continue  # theirs is of another format, or broken
-                raise
-        except (OSError, sqlite3.Error) as error:
-            raise unusable(own, error) from error
-        tenancy.admit_others()
-        store = ContentStore(index, tenancy, max_bytes=max_bytes, min_free_bytes=min_free_bytes)
-        store.room.look_at_disk()
-        store.room.keep_to_budget()
-        return store
-    raise AssertionError("numbers do not end")
+    index, tenancy = enter(folder, max_bytes)
+    store = ContentStore(index, tenancy, max_bytes=index.max_bytes, min_free_bytes=min_free_bytes)
+    store.room.look_at_disk()
+    store.room.keep_to_budget()
+    return store

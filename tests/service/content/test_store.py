@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 import stat
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -413,6 +414,50 @@ async def test_a_disk_filled_by_somebody_else_is_no_error(
             file.close()
 
 
+def fill_up(disk: Path) -> Path:
+    """Let the disk have no room at all; returns what takes it."""
+    ballast = disk / "ballast"
+    with ballast.open("wb", buffering=0) as file, suppress(OSError):
+        while file.write(bytes(4096)):
+            pass
+    return ballast
+
+
+async def test_a_mount_begins_on_a_full_disk_and_what_was_kept_stays(
+    small_disk: Path, version_of: Versions, content_of: Contents, caplog: pytest.LogCaptureFixture
+) -> None:
+    kept, other = content_of(100_000), content_of(100_000, 6)
+    await one_file(small_disk / "cache", version_of(kept), kept)
+    ballast = fill_up(small_disk)
+    async with open_store(small_disk / "cache", max_bytes=PLENTY) as store:
+        file = store.open(version_of(other, 6))
+        write(file, other)
+        assert file.pread(0, 100_000) == other
+        file.close()
+        assert "is full: what is read is not kept" in caplog.text
+        assert store.status().max_bytes == 0
+    caplog.clear()
+    ballast.unlink()
+    async with open_store(small_disk / "cache", max_bytes=PLENTY) as store:
+        assert holds(store, version_of(kept))
+
+
+async def test_a_cache_that_has_no_room_to_begin_is_no_error(
+    small_disk: Path, version_of: Versions, content_of: Contents, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = content_of(100_000)
+    fill_up(small_disk)
+    async with open_store(small_disk / "cache", max_bytes=PLENTY) as store:
+        file = store.open(version_of(data))
+        write(file, data)
+        assert file.pread(0, 100_000) == data
+        await store.save()
+        file.close()
+        assert store.status().used_bytes == 0
+    assert "is full" in caplog.text
+    caplog.clear()
+
+
 # Records that cannot be trusted.
 
 
@@ -515,6 +560,26 @@ async def test_an_index_that_is_no_database_is_an_empty_cache(
     await one_file(tmp_path / "cache", version_of(data), data)
     (tmp_path / "cache/index.sqlite").write_bytes(garbage)
     assert await is_empty(tmp_path / "cache", version_of(data))
+
+
+async def test_an_index_that_is_damaged_inside_is_an_empty_cache(tmp_path: Path) -> None:
+    def version(number: int) -> ContentVersion:
+        return ContentVersion(DatafileId(number), 10, 0, None)
+
+    async with open_store(tmp_path / "cache", max_bytes=PLENTY) as store:
+        for number in range(500):
+            fill(store, version(number), b"0123456789")
+    path = tmp_path / "cache/index.sqlite"
+    with path.open("r+b") as index:
+        for place in range(3 * 4096, path.stat().st_size, 3 * 4096):
+            index.seek(place)
+            index.write(b"\xa5" * 4096)
+    async with open_store(tmp_path / "cache", max_bytes=PLENTY) as store:
+        assert not store.holds(version(1))
+        fill(store, version(1), b"0123456789")
+        await store.save()
+        assert holds(store, version(1))
+        assert len(list((tmp_path / "cache/data").iterdir())) == 1
 
 
 async def test_an_index_of_another_format_is_an_empty_cache(
