@@ -16,30 +16,36 @@ the uses of all processes whatever the wall clock does, and gives "later" a size
 counts as used later than it was by twice what the cache may hold.
 
 The database is in WAL mode with ``synchronous=NORMAL``: the last records may be lost in a power
-cut, which costs cached bytes and nothing else. One connection serves the event loop, with short
-transactions; another one writes in a worker thread, one call at a time.
+cut, which costs cached bytes and nothing else. One connection serves the event loop; another one
+writes in worker threads, which take turns, and it alone syncs. All transactions are short, a few
+milliseconds, for the event loops of all processes wait for them.
 """
 
 from __future__ import annotations
 
 import os
 import sqlite3
+import threading
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from icatfs.content.house import FILE_COST
 from icatfs.content.record import COLUMNS, Record, mark_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from icatfs.values import ContentVersion
 
+T = TypeVar("T")
+
 _FORMAT = 3
-_PATIENCE_S = 0.5
+_PATIENCE_S = 0.1
 _PATIENCE_IN_THREADS_S = 20.0
-_AT_ONCE = 500
+_AT_ONCE = 100
+_PAGES_OF_LOG = 250
+"""Of 4 KiB: the log is copied into the database, and synced, when it has more; in a thread."""
 _WRONG = (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 """Something is missing in it; pages are damaged; it is no database. Not: no room, in use."""
 _SCHEMA = f"""
@@ -69,6 +75,8 @@ CREATE TRIGGER IF NOT EXISTS went AFTER DELETE ON content BEGIN
     UPDATE books SET recorded = recorded - OLD.held - {FILE_COST}; END;
 PRAGMA user_version={_FORMAT};
 """
+_HELD = "CAST(held AS INTEGER)"
+"""A record may be torn."""
 _UPDATES = ", ".join(f"{name} = excluded.{name}" for name in (*COLUMNS.split(", ")[1:], "used"))
 _WRITE = (
     f"INSERT INTO content ({COLUMNS}, used) VALUES (?,?,?,?,?,?,?,?,?,?,?)"
@@ -87,6 +95,8 @@ class Index:
         self._there = there
         self._mark = mark
         self.max_bytes = max_bytes
+        # constant: worker threads take turns
+        self._turn = threading.Lock()
 
     @classmethod
     def open(cls, folder: Path, mark: str, max_bytes: int, *, alone: bool) -> Index:
@@ -99,7 +109,10 @@ class Index:
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
             os.close(os.open(path, flags, 0o600))
         there = _connection(str(path), _PATIENCE_IN_THREADS_S, check=alone)
-        return cls(_connection(str(path), _PATIENCE_S), there, mark, max_bytes)
+        there.execute(f"PRAGMA wal_autocheckpoint={_PAGES_OF_LOG}")
+        here = _connection(str(path), _PATIENCE_S)
+        here.execute("PRAGMA wal_autocheckpoint=0")
+        return cls(here, there, mark, max_bytes)
 
     @classmethod
     def in_memory(cls, mark: str) -> Index:
@@ -150,7 +163,7 @@ class Index:
         self,
         records: Sequence[Record] = (),
         *,
-        gone: Iterable[str] = (),
+        gone: Sequence[str] = (),
         used: Sequence[str] = (),
         lease: int = 0,
     ) -> None:
@@ -158,21 +171,29 @@ class Index:
 
         The bytes of the files are on the disk. Blocks; sqlite3.Error: a part may be done.
         """
-        for start in range(0, max(len(records), 1), _AT_ONCE):
-            with self.changing_there() as books:
-                for record in records[start : start + _AT_ONCE]:
-                    books.record(record)
+        self.each(Books.record, records)
+        self.each(Books.remove, gone)
+        self.each(Books.use, used)
         with self.changing_there() as books:
-            for name in gone:
-                books.remove(name)
-            for name in used:
-                books.use(name)
             books.lease(lease)
+
+    def each(self, change: Callable[[Books, T], None], subjects: Sequence[T]) -> None:
+        """In several transactions: nobody has to wait for long."""
+        for start in range(0, len(subjects), _AT_ONCE):
+            with self.changing_there() as books:
+                for subject in subjects[start : start + _AT_ONCE]:
+                    change(books, subject)
+
+    @contextmanager
+    def reading_there(self) -> Iterator[Books]:
+        """A look, in a worker thread; others may change things meanwhile. Blocks; sqlite3.Error."""
+        with self._turn:
+            yield Books(self._there, self._mark, self.max_bytes)
 
     @contextmanager
     def changing_there(self) -> Iterator[Books]:
         """One transaction, in a worker thread. Blocks; sqlite3.Error."""
-        with _transaction(self._there):
+        with self._turn, _transaction(self._there):
             yield Books(self._there, self._mark, self.max_bytes)
 
 
@@ -235,25 +256,27 @@ class Books:
 
     def use(self, name: str) -> None:
         """The file was used now."""
-        row = self._run("SELECT held, precious FROM content WHERE name = ?", (name,)).fetchone()
+        row = self._run(f"SELECT {_HELD}, precious FROM content WHERE name = ?", (name,)).fetchone()
         if row is not None:
             used = self._now(row[0] + FILE_COST, precious=bool(row[1]))
             self._run("UPDATE content SET used = ? WHERE name = ?", (used, name))
 
     def cost(self, name: str) -> int:
         """What the record of a file counts; 0 without one."""
-        row = self._run("SELECT held FROM content WHERE name = ?", (name,)).fetchone()
+        row = self._run(f"SELECT {_HELD} FROM content WHERE name = ?", (name,)).fetchone()
         return 0 if row is None else int(row[0]) + FILE_COST
 
     def oldest(self) -> Iterator[tuple[str, int]]:
         """Names and costs, what was used least recently first; they may be removed meanwhile."""
         last: tuple[int, str] = (-(2**63), "")
         while rows := self._run(
-            "SELECT used, name, held FROM content WHERE (used, name) > (?, ?)"
+            f"SELECT used, name, {_HELD} FROM content WHERE (used, name) > (?, ?)"
             " ORDER BY used, name LIMIT 100",
             last,
         ).fetchall():
-            yield from ((name, held + FILE_COST) for _, name, held in rows)
+            for _, name, held in rows:
+                if isinstance(name, str):
+                    yield name, held + FILE_COST
             last = rows[-1][:2]
 
     def names(self) -> dict[str, bool]:

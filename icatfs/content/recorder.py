@@ -109,8 +109,7 @@ class Recorder:
         used, self._used = self._used, {}
         open_now = {cached.version: cached.record() for cached in dirty}
         self._saving = closed | {one: record for one, record in open_now.items() if record}
-        surplus = max(0, self._room.spare)
-        self._room.spare -= surplus
+        surplus = self._room.take_spare()
         is_saved = False
         try:
             wrong = await trio.to_thread.run_sync(
@@ -122,8 +121,8 @@ class Recorder:
         except (OSError, sqlite3.Error) as error:
             self._complain(error)
         finally:
+            self._room.returned(failed=not is_saved)
             if not is_saved:
-                self._room.spare += surplus
                 self._gone += gone
                 self._used = used | self._used
                 self.pending = closed | self.pending

@@ -340,6 +340,7 @@ class ContentStore:
         for cached in self._live.values():
             cached.detach()
         self._live.clear()
+        self.room.close()
         if not self.recorder.unsaved:
             with suppress(sqlite3.Error), self._index.changing() as books:
                 books.end_lease(self._tenancy.mark)
@@ -359,6 +360,7 @@ async def open_store(
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(store.recorder.save_forever)
+            nursery.start_soon(store.room.keep_ready)
             yield store
             nursery.cancel_scope.cancel()
     except BaseExceptionGroup as group:  # the recorder raises nothing: it is the caller's

@@ -8,6 +8,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from icatfs.content.datafile import DataFile
+from icatfs.content.index import Books
 from icatfs.content.record import mark_of
 
 if TYPE_CHECKING:
@@ -23,8 +24,8 @@ def sweep(index: Index, tenancy: Tenancy) -> None:
     left alone: they alone know what they are about to record.
     """
     is_dead = cache(lambda mark: mark is None or tenancy.is_dead(mark))
-    with index.changing_there() as books:
-        known, leases = books.names(), books.leases()
+    with index.reading_there() as books:
+        leases, known = books.leases(), books.names()
     found: set[str] = set()
     busy: set[str | None] = set()
     for entry in os.scandir(tenancy.folder / "data"):
@@ -35,10 +36,8 @@ def sweep(index: Index, tenancy: Tenancy) -> None:
             os.unlink(entry.path)
         elif not known[entry.name] and not _trimmed(index, tenancy, entry.name):
             busy.add(mark_of(entry.name))
+    index.each(Books.erase, [name for name in known.keys() - found if is_dead(mark_of(name))])
     with index.changing_there() as books:
-        for name in known.keys() - found:
-            if is_dead(mark_of(name)):
-                books.erase(name)
         for mark in leases:
             if is_dead(mark) and mark not in busy:
                 books.end_lease(mark)
@@ -51,7 +50,7 @@ def sweep(index: Index, tenancy: Tenancy) -> None:
 
 def has_dead(index: Index, tenancy: Tenancy) -> bool:
     """Whether somebody who has a lease is dead. Blocks; sqlite3.Error."""
-    with index.changing_there() as books:
+    with index.reading_there() as books:
         leases = books.leases()
     return any(tenancy.is_dead(mark) for mark in leases)
 
@@ -64,7 +63,7 @@ def _trimmed(index: Index, tenancy: Tenancy, name: str) -> bool:
     if file is None:
         return not os.path.lexists(tenancy.folder / "data" / name)
     try:
-        with index.changing_there() as books:
+        with index.reading_there() as books:
             record = books.find(name)
         if record is not None:
             file.keep_only(record.checksums().extents())
