@@ -163,6 +163,8 @@ async def _build(
             config.cache_dir / _cache_name(icat.url, keeper.user_name),
             max_bytes=config.cache_size,
             min_free_bytes=_MIN_FREE_BYTES,
+            server=icat.url,
+            user=keeper.user_name,
         )
     )
     transfer = await enter(open_transfer(DataSource(ids, keeper)))

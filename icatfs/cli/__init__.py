@@ -22,6 +22,7 @@ class _Lazy(click.Group):
         "unmount": "Unmount, after what was written has been sent.",
         "pending": "List files that the facility does not have yet; send them.",
         "status": "Show the mounts of this user and what they do.",
+        "cache": "Show, empty or check what is kept of what you read.",
         "ls": "List a folder: what can be read at once, and what is on tape.",
         "find": "Print the datasets or files that are online, or on tape.",
         "du": "Sum up how much is online, and how much on tape.",

@@ -24,6 +24,7 @@ _CODES: dict[type[errors.IcatfsError], int] = {
     errors.MountPointDenied: 14,
     errors.NoFuse: 15,
     errors.Unsent: 16,
+    errors.Damaged: 17,
 }
 
 

@@ -22,7 +22,8 @@ import sqlite3
 from itertools import count
 from typing import TYPE_CHECKING
 
-from icatfs.content.index import Index, discard, is_useless
+from icatfs.content.database import OtherFormat, discard, is_useless
+from icatfs.content.index import Index
 from icatfs.content.ownership import Tenancy, share_folder, share_nothing
 from icatfs.content.sweep import sweep
 from icatfs.errors import ConfigError
@@ -44,20 +45,27 @@ def enter(folder: Path, max_bytes: int) -> tuple[Index, Tenancy]:
     for number in count(1):
         own = folder if number == 1 else folder.with_name(f"{folder.name}-{number}")
         try:
-            tenancy = share_folder(own)
-            if tenancy is None:
-                continue
-            index = _index(tenancy, max_bytes)
+            entered = enter_only(own, max_bytes)
         except (OSError, sqlite3.Error) as error:
             if not _is_full(error, own):
                 raise unusable(own, error) from error
             log.warning("the disk of the cache folder %s is full: what is read is not kept", own)
             tenancy = share_nothing(_existing(own))
             return Index.in_memory(tenancy.mark), tenancy
-        if index is not None:
-            tenancy.admit_others()
-            return index, tenancy
+        if entered is not None:
+            entered[1].admit_others()
+            return entered
     raise AssertionError("numbers do not end")
+
+
+def enter_only(folder: Path, max_bytes: int) -> tuple[Index, Tenancy] | None:
+    """A share of just this folder, None where it cannot be had. Blocks; OSError, sqlite3.Error.
+
+    Who is alone in it must let others in.
+    """
+    tenancy = share_folder(folder)
+    index = None if tenancy is None else _index(tenancy, max_bytes)
+    return None if index is None or tenancy is None else (index, tenancy)
 
 
 def unusable(folder: Path, error: Exception) -> ConfigError:
@@ -76,7 +84,8 @@ def _index(tenancy: Tenancy, max_bytes: int) -> Index | None:
             if not tenancy.alone:
                 tenancy.close()
                 return None
-            log.info("the index of the cache %s begins anew (%s)", tenancy.folder, error)
+            if not isinstance(error, OtherFormat):
+                log.warning("the index of the cache %s is damaged: it begins anew", tenancy.folder)
             discard(tenancy.folder)
             return _swept(tenancy, max_bytes)
     except (OSError, sqlite3.Error):

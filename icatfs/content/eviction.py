@@ -23,7 +23,7 @@ from icatfs.content.record import mark_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from icatfs.content.index import Books
+    from icatfs.content.books import Books
     from icatfs.content.ownership import Tenancy
 
 LARGE = 64 * 2**20

@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
-    from icatfs.content.index import Books, Index
+    from icatfs.content.books import Books
+    from icatfs.content.index import Index
     from icatfs.content.ownership import Tenancy
 
 log = logging.getLogger(__name__)

@@ -49,6 +49,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from icatfs.content.books import Home
 from icatfs.content.cached import Cached
 from icatfs.content.cachefile import CacheFile
 from icatfs.content.datafile import DataFile
@@ -350,13 +351,17 @@ class ContentStore:
 
 @asynccontextmanager
 async def open_store(
-    folder: Path, *, max_bytes: int, min_free_bytes: int = 0
+    folder: Path, *, max_bytes: int, min_free_bytes: int = 0, server: str = "", user: str = ""
 ) -> AsyncIterator[ContentStore]:
     """The cache in a folder, shared with the other mounts of this user on this host.
 
+    Server and user are noted in it, for `icatfs.content.upkeep`.
+
     Raises ConfigError when the folder cannot be used. At the end, what it has is recorded.
     """
-    store = await trio.to_thread.run_sync(_entered, folder, max_bytes, min_free_bytes)
+    store = await trio.to_thread.run_sync(
+        _entered, folder, Home(server, user, max_bytes), min_free_bytes
+    )
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(store.recorder.save_forever)
@@ -374,8 +379,10 @@ async def open_store(
         store.close()
 
 
-def _entered(folder: Path, max_bytes: int, min_free_bytes: int) -> ContentStore:
-    index, tenancy = enter(folder, max_bytes)
+def _entered(folder: Path, home: Home, min_free_bytes: int) -> ContentStore:
+    index, tenancy = enter(folder, home.max_bytes)
+    with suppress(sqlite3.Error), index.changing_there() as books:
+        books.belongs_to(home)
     store = ContentStore(index, tenancy, max_bytes=index.max_bytes, min_free_bytes=min_free_bytes)
     store.room.look_at_disk()
     store.room.keep_to_budget()

@@ -7,8 +7,8 @@ from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING
 
+from icatfs.content.books import Books
 from icatfs.content.datafile import DataFile
-from icatfs.content.index import Books
 from icatfs.content.record import mark_of
 
 if TYPE_CHECKING:
