@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -21,35 +20,21 @@ from icatfs.values import DatasetId, FacilityId, InvestigationId, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from datetime import datetime
 
     from icatfs.catalogue.node import Node
     from icatfs.catalogue.questions import FirstRows, Questions
     from icatfs.catalogue.shelf import Snapshot
     from icatfs.icat.records import DatasetRow, InvestigationRow
 
-_GRACE = timedelta(days=1)
-_UNENDED = timedelta(days=90)
-
 ALWAYS_LISTED = frozenset({Kind.ROOT, Kind.INVESTIGATION})
 """Folders that are small, or that one query tells all about anyway."""
 
 
-def is_running(row: InvestigationRow, now: datetime) -> bool:
-    """Whether new data are to be expected in a visit.
-
-    It has begun, and its end was not more than a day ago; without an end date (many catalogues
-    never set one) it began less than 90 days ago.
-    """
-    if row.start is None or row.start > now:
-        return False
-    if row.end is not None:
-        return row.end + _GRACE >= now
-    return row.start + _UNENDED >= now
-
-
 async def all_rows(questions: Questions, key: NodeKey) -> Sequence[Any]:
-    """The rows of a whole folder: `Visits` for a FACILITY, rows of ICAT for all others."""
+    """The rows of a whole folder: `Visits` for a FACILITY, rows of ICAT for all others.
+
+    A DATASET's come page by page: see `icatfs.catalogue.relisting`.
+    """
     match key.kind:
         case Kind.ROOT:
             return await questions.facilities()
@@ -59,9 +44,7 @@ async def all_rows(questions: Questions, key: NodeKey) -> Sequence[Any]:
             return await questions.visits(FacilityId(key.id), key.name)
         case Kind.VISIT:
             return await questions.datasets(InvestigationId(key.id))
-        case Kind.DATASET:
-            return await questions.datafiles(DatasetId(key.id))
-        case Kind.FOLDER | Kind.DATAFILE:
+        case Kind.DATASET | Kind.FOLDER | Kind.DATAFILE:
             raise AssertionError(key)
 
 

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from icatfs.catalogue import fetching, naming
+from icatfs.catalogue import fetching, naming, relisting
+from icatfs.catalogue.arrival import Arrival
+from icatfs.catalogue.columns import DatafileRows
 from icatfs.catalogue.dataset import DatasetSnapshot
 from icatfs.catalogue.node import Node, NodeKey, datafile_node, dataset_node, inside_key
 from icatfs.catalogue.shelf import Shelf, Shelves, Snapshot
@@ -23,8 +25,8 @@ from icatfs.values import DatafileId, DatasetId, FacilityId, InvestigationId, Ki
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Hashable, Sequence
-    from datetime import datetime
 
+    from icatfs.catalogue.lifetimes import Lifetimes
     from icatfs.catalogue.listing import Visits
     from icatfs.catalogue.questions import Questions
 
@@ -35,27 +37,22 @@ _HOMES = {Kind.VISIT: Kind.INVESTIGATION, Kind.DATASET: Kind.VISIT, Kind.DATAFIL
 
 
 class Library:
-    """The shelves, and how they are filled. ``default_s`` and ``running_s`` are TTLs."""
+    """The shelves, and how they are filled."""
 
     def __init__(
         self,
         questions: Questions,
         nursery: trio.Nursery,
         *,
-        default_s: float,
-        running_s: float,
+        lifetimes: Lifetimes,
         clock: Callable[[], float],
-        wall: Callable[[], datetime],
     ) -> None:
         # given
         self._questions = questions
-        self._default_s = default_s
-        self._running_s = running_s
+        self._lifetimes = lifetimes
         self._clock = clock
-        self._wall = wall
-        # mutable: what is remembered; the visits known to be running
+        # mutable: what is remembered
         self.shelves = Shelves()
-        self._running: set[InvestigationId] = set()
         self._flights: SingleFlight[Hashable, Any] = SingleFlight(nursery)
 
     @property
@@ -92,11 +89,7 @@ class Library:
 
     def expires(self, shelf: Shelf[Any]) -> float:
         """Until when an answer of this moment is good."""
-        return self._clock() + self._ttl_s(shelf)
-
-    def _ttl_s(self, shelf: Shelf[Any]) -> float:
-        visit = shelf.key.id if shelf.key.kind is Kind.VISIT else shelf.visit
-        return self._running_s if visit in self._running else self._default_s
+        return self._clock() + self._lifetimes.ttl_s(shelf)
 
     # -- whole folders ----------------------------------------------------------------------------
 
@@ -108,6 +101,24 @@ class Library:
         if snapshot is None:
             snapshot = await self._all(shelf)
         return snapshot
+
+    async def begun(self, shelf: Shelf[Any]) -> tuple[Snapshot, Arrival | None]:
+        """A snapshot that is good, or one that still grows, with what tells of it."""
+        snapshot: Snapshot | None = shelf.snapshot(self._clock())
+        if snapshot is None and shelf.key.kind is not Kind.DATASET:
+            snapshot = await self.fresh(shelf)
+        if snapshot is None and (shelf, "first") in self._flights:
+            snapshot = await self._first(shelf)
+        if snapshot is not None:
+            return snapshot, None
+        arrival = shelf.arrival = shelf.arrival or Arrival()
+        self._flights.start((shelf, "all"), partial(self._list, shelf))
+        while arrival.snapshot is None and await arrival.goes_on():
+            pass
+        if arrival.result is not None:
+            return arrival.result, None
+        assert arrival.snapshot is not None
+        return arrival.snapshot, arrival
 
     async def _all(self, shelf: Shelf[Any]) -> Snapshot:
         snapshot: Snapshot = await self.share((shelf, "all"), partial(self._list, shelf))
@@ -131,6 +142,8 @@ class Library:
                 listed = await self.fresh(facility)  # a name that cannot be asked for
             if listed is not None:
                 return self._derive(shelf, listed.rows, facility.expires)
+        if shelf.key.kind is Kind.DATASET:
+            return await self._list_dataset(shelf, since)
         rows = await fetching.all_rows(self._questions, shelf.key)
         return await self._install(shelf, rows, since)
 
@@ -141,15 +154,65 @@ class Library:
         shelf.install(snapshot, expires)
         return snapshot
 
-    async def _install(self, shelf: Shelf[Any], rows: Sequence[Any], since: int) -> Snapshot:
-        """A new snapshot of rows whose query began after ``since`` own changes."""
+    async def _list_dataset(self, shelf: Shelf[Any], since: int) -> Snapshot:
+        arrival = shelf.arrival = shelf.arrival or Arrival()
+        try:
+            snapshot = await self._relisted(shelf, arrival, since)
+            arrival.result = snapshot
+            arrival.end(None)
+        except Exception as error:
+            arrival.end(error)
+            raise
+        finally:
+            arrival.abandon()
+            shelf.arrival = None
+        return snapshot
+
+    async def _relisted(self, shelf: Shelf[Any], arrival: Arrival, since: int) -> Snapshot:
+        """The dataset as it is now, at the least cost; see `icatfs.catalogue.relisting`."""
+        dataset = _row(shelf)
+        last = shelf.last()
+        page = await self._questions.page_size()
+        now = self._clock()
+        is_trusted = now < shelf.listed_s + relisting.TRUSTED_S
+        if isinstance(last, DatasetSnapshot) and len(last) >= page and is_trusted:
+            rows = await relisting.brought_up_to_date(self._questions, dataset.id, last.rows)
+            if rows is last.rows and shelf.changes == since:
+                shelf.confirm(self.expires(shelf))
+                return last
+            if rows is not None:
+                return await self._install(shelf, rows, since, arrival)
+        snapshot = await relisting.listed(self._questions, dataset, arrival)
+        shelf.listed_s = now
+        if len(snapshot) >= page:
+            shelf.is_large = True
+        return await self._install(shelf, snapshot.rows, since, arrival, snapshot)
+
+    async def _install(
+        self,
+        shelf: Shelf[Any],
+        rows: Sequence[Any],
+        since: int,
+        arrival: Arrival | None = None,
+        made: Snapshot | None = None,
+    ) -> Snapshot:
+        """A new snapshot of rows whose query began after ``since`` own changes.
+
+        ``made`` is one of these rows as they are. What is made of many datafiles is shown by
+        ``arrival`` before it is complete.
+        """
         if shelf.key.kind in (Kind.FACILITY, Kind.INVESTIGATION):
-            self._note_running(shelf, rows)
+            self._lifetimes.note_running(shelf, rows)
         while True:
             changes = shelf.changes
             merged = shelf.merged(rows, since)
             snapshot: Snapshot
-            if len(merged) > _INLINE_ROWS:
+            if made is not None and merged is rows:
+                snapshot = made
+            elif arrival is not None and isinstance(merged, DatafileRows):
+                shown = arrival if arrival.snapshot is None else Arrival()
+                snapshot = await relisting.rebuilt(_row(shelf), merged, shown)
+            elif len(merged) > _INLINE_ROWS:
                 snapshot = await trio.to_thread.run_sync(shelf.make, merged)
             else:
                 snapshot = shelf.make(merged)
@@ -157,19 +220,9 @@ class Library:
                 break
         shelf.install(snapshot, self.expires(shelf))
         if isinstance(snapshot, DatasetSnapshot):
-            shelf.is_large = shelf.is_large or len(rows) > q.MAX_PAGE
             shelf.is_regular = snapshot.is_regular
         self.shelves.shrink()
         return snapshot
-
-    def _note_running(self, shelf: Shelf[Any], rows: Sequence[Any]) -> None:
-        now = self._wall()
-        groups = rows if shelf.key.kind is Kind.INVESTIGATION else (r for g in rows for r in g.rows)
-        for row in groups:
-            if fetching.is_running(row, now):
-                self._running.add(row.id)
-            else:
-                self._running.discard(row.id)
 
     # -- one name ---------------------------------------------------------------------------------
 
@@ -178,6 +231,9 @@ class Library:
         answer = shelf.find(path, self._clock())
         if answer is not None:
             return answer.node
+        arrived = shelf.arrived(path)
+        if arrived is not None:
+            return arrived
         askable = fetching.is_askable(path, facility=shelf.key.kind is Kind.ROOT)
         if askable is None:
             return None
@@ -203,13 +259,16 @@ class Library:
         since = shelf.changes
         first = await self._questions.first_datafiles(DatasetId(shelf.key.id))
         if first.is_all:
-            return await self._install(shelf, first.rows, since)
+            growth = relisting.Growth(_row(shelf), Arrival())
+            await growth.take(first.rows, is_last=True)
+            made = growth.snapshot
+            return await self._install(shelf, made.rows, since, made=made)
         shelf.is_large = True
         shelf.is_regular = DatasetSnapshot.are_regular(first.rows)
         return None
 
     async def _ask_name(self, shelf: Shelf[Any], path: str) -> Node | None:
-        shelf.count(self._clock(), self._ttl_s(shelf))
+        shelf.count(self._clock(), self._lifetimes.ttl_s(shelf))
         while True:
             changes = shelf.changes
             try:
@@ -253,6 +312,9 @@ class Library:
         answer = shelf.by_id(key.id, self._clock())
         if answer is not None:
             return answer.node
+        arrived = shelf.arrived_by_id(key.id)
+        if arrived is not None:
+            return arrived
         node: Node | None
         if self._is_worth_listing(shelf):
             node = (await self.fresh(shelf)).by_id(key.id)
@@ -292,7 +354,7 @@ class Library:
                 return None if dataset is None else await self.dataset_shelf(dataset)
 
     async def _ask_entity(self, shelf: Shelf[Any], entity_id: int) -> Node | None:
-        shelf.count(self._clock(), self._ttl_s(shelf))
+        shelf.count(self._clock(), self._lifetimes.ttl_s(shelf))
         while True:
             changes = shelf.changes
             if shelf.key.kind is Kind.VISIT:

@@ -1,10 +1,9 @@
 """Snapshots: what one query told about a folder, and the listings that readers get of it.
 
-A snapshot keeps the rows as they came, in ascending order of id, and for each folder the shown
-names with one number per entry; nodes are made when asked for, and the index by name when the first
-name is looked up. It grows only at its end, when this mount stores something new, so a `Listing`,
-which remembers how long the table was, does not change: offsets into it hold as long as anybody
-keeps it.
+A snapshot keeps the rows as they came, in ascending order of id; nodes are made when asked for, and
+the index by name when the first name is looked up. It grows only at its end, while a large folder
+arrives and when this mount stores something new, so a `Listing`, which remembers how long the table
+was, does not change: offsets into it hold as long as anybody keeps it.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ from icatfs.icat.records import InvestigationRow
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from icatfs.catalogue.arrival import Arrival
     from icatfs.catalogue.node import Node, NodeKey
     from icatfs.icat.records import DatasetRow, FacilityRow
     from icatfs.values import FacilityId
@@ -38,9 +38,13 @@ _name = attrgetter("name")
 
 
 class Table(Protocol):
-    """The entries of one folder: append-only columns."""
+    """The entries of one folder: append-only."""
 
-    names: list[str]
+    def __len__(self) -> int: ...
+
+    def name(self, position: int) -> str:
+        """The shown name of the entry at a position."""
+        ...
 
     def node(self, position: int) -> Node:
         """The entry at a position, made anew."""
@@ -52,36 +56,59 @@ class Table(Protocol):
 
 
 class Listing:
-    """An immutable snapshot of one folder."""
+    """The entries of one folder as they were when it was asked for; none of them ever moves.
 
-    __slots__ = ("_count", "_table", "folder")
+    While its answer arrives there are more and more of them; from then on it does not change.
+    """
 
-    def __init__(self, folder: Node, table: Table) -> None:
+    __slots__ = ("__weakref__", "_arrival", "_count", "_table", "folder")
+
+    def __init__(self, folder: Node, table: Table, arrival: Arrival | None = None) -> None:
+        # given
         self.folder = folder
         self._table = table
-        self._count = len(table.names)
+        # mutable: an arrival until it has ended; how many entries there were then
+        self._arrival = arrival
+        self._count = len(table)
+        if arrival is not None:
+            arrival.at_the_end(self._freeze)
+
+    def _freeze(self) -> None:
+        self._count = len(self._table)
 
     def __len__(self) -> int:
+        if self._arrival is not None and not self._arrival.has_ended:
+            return len(self._table)
         return self._count
 
     def __getitem__(self, index: int) -> Node:
-        if not 0 <= index < self._count:
+        if not 0 <= index < len(self):
             raise IndexError(index)
         return self._table.node(index)
 
     def __iter__(self) -> Iterator[Node]:
-        return map(self._table.node, range(self._count))
+        return map(self._table.node, range(len(self)))
+
+    async def has_more(self, count: int) -> bool:
+        """Whether there are more than ``count`` entries; waits while that may still come.
+
+        Raises why the rest cannot be had.
+        """
+        while len(self) <= count and self._arrival is not None:
+            if not await self._arrival.goes_on():
+                self._arrival = None
+        return len(self) > count
 
     def find(self, name: str) -> Node | None:
         """The entry of this shown name."""
         position = self._table.position(name)
-        if position is None or position >= self._count:
+        if position is None or position >= len(self):
             return None
         return self._table.node(position)
 
     def names(self) -> Sequence[str]:
         """The shown names, in the order of the entries."""
-        return self._table.names[: self._count]
+        return [self._table.name(position) for position in range(len(self))]
 
 
 class NameIndex:
@@ -137,6 +164,9 @@ class FlatSnapshot(Generic[RowT]):
     def table(self, path: str) -> Table | None:
         """The entries of the folder itself (""); there are no folders in it."""
         return None if path else self
+
+    def name(self, position: int) -> str:
+        return self.names[position]
 
     def node(self, position: int) -> Node:
         return self._node_of(self.names[position], self.rows[position])

@@ -16,6 +16,9 @@ from icatfs.icat.records import DatafileRow
 from icatfs.values import DatafileId, DatasetId, FacilityId, InvestigationId
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from datetime import datetime
+
     from icatfs.icat.client import IcatClient
     from icatfs.icat.records import (
         DatafileFacts,
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
         FacilityRow,
         InvestigationFacts,
         InvestigationRow,
+        Mark,
     )
     from icatfs.icat.session import SessionKeeper
 
@@ -88,16 +92,43 @@ class Questions:
         found = await self._above("Dataset", dataset, "investigation")
         return None if found is None else InvestigationId(found)
 
-    async def datafiles(self, dataset: DatasetId) -> list[DatafileRow]:
-        """All datafiles, in one query for each page and one more where there are several."""
+    async def page_size(self) -> int:
+        """Rows in one answer at most."""
+        return await self._icat.page_size()
+
+    async def datafiles(
+        self,
+        dataset: DatasetId,
+        take: Callable[[Sequence[DatafileRow], bool], Awaitable[None]],
+        *,
+        after: int | None = None,
+    ) -> None:
+        """All datafiles, or those of higher ids, in ascending order of id.
+
+        ``take`` gets one page after the other, and whether that was the last. One query for each
+        page, and one more where there are several.
+        """
         self.asked += 1
-        return await self._keeper.run(self._icat.datafiles, dataset)
+        condition = f"x.dataset.id = {dataset}"
+        walk = await self._icat.walk(after)
+        while walk.window is not None:
+            page = await self._keeper.run(self._icat.next_page, DatafileRow, condition, walk)
+            if page or walk.window is None:
+                await take(page, walk.window is None)
+
+    async def mark(self, dataset: DatasetId) -> Mark:
+        """What tells whether the datafiles have changed."""
+        self.asked += 1
+        return await self._keeper.run(self._icat.datafiles_mark, dataset)
+
+    async def changed(self, dataset: DatasetId, since: datetime) -> list[DatafileRow] | None:
+        """The datafiles changed since then; None for very many."""
+        self.asked += 1
+        return await self._keeper.run(self._icat.datafiles_since, dataset, since)
 
     async def first_datafiles(self, dataset: DatasetId) -> FirstRows:
         """One page; for most datasets that is all."""
-        properties = await self._icat.properties()
-        page = max(1, min(properties.max_entities, q.MAX_PAGE))
-        return await self._some_datafiles(f"x.dataset.id = {dataset}", page)
+        return await self._some_datafiles(f"x.dataset.id = {dataset}", await self.page_size())
 
     async def near(self, dataset: DatasetId, parts: tuple[str, ...]) -> FirstRows:
         """The first datafiles that a path may stand for: itself, however spelled with regular

@@ -12,12 +12,14 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
+from icatfs.catalogue.columns import DatafileRows
 from icatfs.catalogue.node import Node
 from icatfs.values import Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
+    from icatfs.catalogue.arrival import Arrival
     from icatfs.catalogue.listing import Table
     from icatfs.catalogue.node import NodeKey
     from icatfs.icat.records import DatasetRow
@@ -34,7 +36,7 @@ _WITHOUT_ENTITY = frozenset({Kind.INVESTIGATION, Kind.FOLDER})
 class Snapshot(Protocol):
     """What one query told about a folder."""
 
-    rows: list[Any]
+    rows: Any
 
     def __len__(self) -> int: ...
     def table(self, path: str) -> Table | None: ...
@@ -87,6 +89,10 @@ class Shelf(Generic[S]):
         # mutable: known to be more than a page; whether paths tell what a datafile may be called
         self.is_large = False
         self.is_regular = True
+        # mutable: how far its listing has come, while it is being listed; of a dataset, when all
+        # of its rows were last asked for
+        self.arrival: Arrival | None = None
+        self.listed_s = 0.0
 
     def renew(self, make: Callable[[Sequence[Any]], S], dataset: DatasetRow) -> None:
         """Snapshots made from now on are of a newer row of the dataset."""
@@ -121,8 +127,7 @@ class Shelf(Generic[S]):
     def last(self) -> S | None:
         """The snapshot, be it out of date, with own changes."""
         if self._gone and self._snapshot is not None:
-            kept = [row for row in self._snapshot.rows if row.id not in self._gone]
-            self._snapshot = self._make(kept)
+            self._snapshot = self._make(edited(self._snapshot.rows, self._gone, ()))
             self._gone.clear()
         return self._snapshot
 
@@ -151,15 +156,32 @@ class Shelf(Generic[S]):
         answer = self.answers.get(entity_id)
         if answer is not None and answer.node is not None:
             return answer.node
-        return None if self._snapshot is None else self._snapshot.by_id(entity_id)
+        node = None if self._snapshot is None else self._snapshot.by_id(entity_id)
+        return node if node is not None else self.arrived_by_id(entity_id)
+
+    def arrived(self, path: str) -> Node | None:
+        """The entry of this path, if a listing that is under way has it already."""
+        arrival = self.arrival
+        return arrival.snapshot.find(path) if arrival and arrival.snapshot else None
+
+    def arrived_by_id(self, entity_id: int) -> Node | None:
+        """The entry of this entity, if a listing that is under way has it already."""
+        arrival = self.arrival
+        return arrival.snapshot.by_id(entity_id) if arrival and arrival.snapshot else None
 
     def merged(self, rows: Sequence[Any], since: int) -> Sequence[Any]:
         """The rows of a query that began after ``since`` changes, with all later ones."""
         late = {key: row for key, (number, row) in self._own.items() if number > since}
         if not late:
             return rows
-        kept = [row for row in rows if row.id not in late]
-        return kept + [row for row in late.values() if row is not None]
+        return edited(rows, late, [row for row in late.values() if row is not None])
+
+    def confirm(self, expires: float) -> None:
+        """The facility says that the snapshot, which has no changes that it does not, is true."""
+        self.expires = expires
+        self.answers.clear()
+        self._questions = 0
+        self._own.clear()
 
     def install(self, snapshot: S, expires: float) -> None:
         """Take a new snapshot, of `merged` rows; nothing may have changed since that."""
@@ -187,8 +209,7 @@ class Shelf(Generic[S]):
         snapshot = self.last()
         assert snapshot is not None
         if snapshot.by_id(row.id) is not None or not snapshot.append(row):
-            kept = [other for other in snapshot.rows if other.id != row.id]
-            snapshot = self._snapshot = self._make([*kept, row])
+            snapshot = self._snapshot = self._make(edited(snapshot.rows, (row.id,), [row]))
         self._adopt_answer(path, node, expires)
         return snapshot.by_id(row.id) or node
 
@@ -208,6 +229,13 @@ class Shelf(Generic[S]):
         if self._snapshot is not None:
             self._gone.add(entity_id)
         self.answers.clear()
+
+
+def edited(rows: Sequence[Any], gone: Collection[int], new: Sequence[Any]) -> Sequence[Any]:
+    """Without the rows of these ids, and with new ones."""
+    if isinstance(rows, DatafileRows):
+        return rows.edited(gone, new)
+    return [*(row for row in rows if row.id not in gone), *new]
 
 
 class Shelves:

@@ -5,7 +5,9 @@ folders, or for one name in a folder that nobody lists; each query costs the ser
 and a page costs hardly more than a name. Several callers want the same thing at the same moment.
 
 **The decision.** The unit is the folder. Listing one is one walk through its pages, kept as a
-snapshot until its TTL ends; from then on every name in it, found or not, is free. A name in a
+snapshot until its TTL ends; from then on every name in it, found or not, is free. Where there are
+many pages, readers get entries while the others still arrive, and a snapshot whose TTL has ended
+is asked about rather than asked for (`icatfs.catalogue.relisting`). A name in a
 folder not listed is asked for alone, and the answer, be it "no", is kept as long; after some of
 these the folder is listed after all. A dataset is one folder for this purpose, whatever the folders
 inside it, and there even the first question fetches a page, which is nearly always everything: what
@@ -33,6 +35,7 @@ from cachetools import TTLCache
 
 from icatfs.catalogue import fetching, naming
 from icatfs.catalogue.library import Library
+from icatfs.catalogue.lifetimes import Lifetimes
 from icatfs.catalogue.listing import Listing
 from icatfs.catalogue.node import (
     ROOT_KEY,
@@ -51,7 +54,8 @@ from icatfs.values import DatasetId, InvestigationId, Kind
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
-    from icatfs.catalogue.shelf import Shelf
+    from icatfs.catalogue.arrival import Arrival
+    from icatfs.catalogue.shelf import Shelf, Snapshot
     from icatfs.icat.client import IcatClient
     from icatfs.icat.records import (
         DatafileFacts,
@@ -110,10 +114,15 @@ class Catalogue:
     async def listing(self, folder: Node) -> Listing:
         """The entries of a folder, at most a TTL old; NotFound, NotADirectory."""
         snapshot = await self._library.fresh(self._shelf(folder))
-        table = snapshot.table(folder.path_in_dataset)
-        if table is None:
-            raise NotFound(f"The folder {folder.path_in_dataset!r} is no longer in the catalogue.")
-        return Listing(folder, table)
+        return _listing(folder, snapshot, None)
+
+    async def arriving(self, folder: Node) -> Listing:
+        """The same as soon as the first entries are there; ask it for the others."""
+        snapshot, arrival = await self._library.begun(self._shelf(folder))
+        while arrival is not None and snapshot.table(folder.path_in_dataset) is None:
+            if not await arrival.goes_on():
+                snapshot, arrival = arrival.result or snapshot, None
+        return _listing(folder, snapshot, arrival)
 
     async def lookup(self, folder: Node, name: str) -> Node:
         """The entry of this shown name; NotFound, NotADirectory."""
@@ -257,6 +266,13 @@ class Catalogue:
         return self._library.shelf(folder.dataset_key, dataset=dataset, visit=visit)
 
 
+def _listing(folder: Node, snapshot: Snapshot, arrival: Arrival | None) -> Listing:
+    table = snapshot.table(folder.path_in_dataset)
+    if table is None:
+        raise NotFound(f"The folder {folder.path_in_dataset!r} is no longer in the catalogue.")
+    return Listing(folder, table, arrival)
+
+
 def _now() -> datetime:
     return datetime.now(UTC)
 
@@ -277,10 +293,8 @@ async def open_catalogue(
             library = Library(
                 questions,
                 nursery,
-                default_s=ttl.default_s,
-                running_s=ttl.running_visit_s,
+                lifetimes=Lifetimes(ttl.default_s, ttl.running_visit_s, wall),
                 clock=clock,
-                wall=wall,
             )
             yield Catalogue(questions, library, facts_s=ttl.default_s, clock=clock)
             nursery.cancel_scope.cancel()

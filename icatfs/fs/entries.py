@@ -79,16 +79,19 @@ class Entries:
         return local or await self._catalogue.lookup(folder.node, name)
 
     async def listing(self, folder: Inode) -> Listing:
-        """What the catalogue has in a folder; nothing for a folder of this mount alone."""
+        """What the catalogue has in a folder, as far as it has arrived.
+
+        Nothing for a folder of this mount alone.
+        """
         try:
-            return await self._catalogue.listing(folder.node)
+            return await self._catalogue.arriving(folder.node)
         except NotFound:
             if not self._is_local(folder):
                 raise
         return _EMPTY
 
     def local(self, folder: Inode, listing: Listing) -> Sequence[Node]:
-        """What this mount alone has in a folder beyond its listing."""
+        """What this mount alone has in a folder beyond what has arrived of its listing."""
         if not self._writes:
             return ()
         entries = self._writing.entries(folder.node)
@@ -181,6 +184,9 @@ class _Empty:
 
     def find(self, name: str) -> Node | None:
         return None
+
+    async def has_more(self, count: int) -> bool:
+        return False
 
 
 _EMPTY = _Empty()

@@ -20,7 +20,8 @@ from icatfs.errors import ContentChanged, Damaged, IsADirectory, NotFound, NotSu
 from icatfs.fs.attributes import Portrait, permits, statfs
 from icatfs.fs.changing import Changing, Opened
 from icatfs.fs.entries import Content, Entries
-from icatfs.fs.handles import DraftHandle, FolderHandle, HandleTable, ReadHandle
+from icatfs.fs.folders import Folders
+from icatfs.fs.handles import DraftHandle, HandleTable, ReadHandle
 from icatfs.fs.inodes import InodeTable
 from icatfs.fs.ports import CacheFile
 from icatfs.fs.reading import Reader
@@ -31,10 +32,11 @@ from icatfs.fs.xattrs import Xattrs
 from icatfs.values import WriteMode
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Sequence
 
     from icatfs.catalogue.node import Node
     from icatfs.fs.attributes import Attributes, StatFs
+    from icatfs.fs.folders import Emit
     from icatfs.fs.inodes import Inode
     from icatfs.fs.ports import (
         Caller,
@@ -49,9 +51,6 @@ if TYPE_CHECKING:
     )
 
 F = TypeVar("F", bound=CacheFile)
-
-_DOTS = 2
-"""``.`` and ``..`` come first in every listing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +120,7 @@ class FileSystem(Generic[F]):
             reports=self._reports,
             mode=options.mode,
         )
+        self._folders = Folders(self._entries, self._inodes, self._handles, self.waits, probe)
         self._xattrs = Xattrs(self._inodes, catalogue, recall, self._reports)
         self._reader = Reader(transfer, self._foresight, recall, self.waits, options.recall_wait_s)
         self.changes = Changing(
@@ -218,40 +218,14 @@ class FileSystem(Generic[F]):
 
     async def opendir(self, number: int, caller: Caller) -> int:
         """Pin what the folder has now; `readdir` shows this and nothing else."""
-        folder = self._entries.folder(number)
-        with self._entries.reporting(number), self.waits.waiting(caller.pid):
-            listing = await self._entries.listing(folder)
-        return self._handles.open_folder(
-            FolderHandle(folder, listing, self._entries.local(folder, listing))
-        )
+        return await self._folders.open(number, caller)
 
-    def readdir(self, fh: int, start: int, emit: Callable[[str, Attributes, int], bool]) -> None:
+    async def readdir(self, fh: int, start: int, emit: Emit) -> None:
         """Emit entries from a position on, each with the position after it, until one is refused.
 
         Each accepted entry is counted as one lookup; the kernel does not count ``.`` and ``..``.
         """
-        handle = self._handles.folder(fh)
-        folder, attributes, inodes = handle.inode, self._entries.attributes, self._inodes
-        if start < _DOTS and not self._emit_dots(folder, start, emit):
-            return
-        position = max(start, _DOTS)
-        for node in handle.entries(position - _DOTS):
-            number = inodes.number(node.key)
-            position += 1
-            if not emit(node.name, attributes(number, node), position):
-                return
-            inodes.count(number, node, folder.number)
-
-    def _emit_dots(
-        self, folder: Inode, start: int, emit: Callable[[str, Attributes, int], bool]
-    ) -> bool:
-        parent = next((one for one in self._inodes.ancestors(folder) if one is not folder), folder)
-        dots = (".", folder), ("..", parent)
-        return all(
-            emit(name, self._entries.show(inode), position)
-            for position, (name, inode) in enumerate(dots, 1)
-            if position > start
-        )
+        await self._folders.read(fh, start, emit)
 
     def releasedir(self, fh: int) -> None:
         """Let go of a pinned listing."""

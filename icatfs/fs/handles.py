@@ -57,21 +57,31 @@ class DraftHandle:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FolderHandle:
-    """A listing as it was when the folder was opened: catalogue first, then local entries.
+    """A listing of when the folder was opened: catalogue first, then local entries.
 
     Entry numbers are positions in this order, and stay valid whatever changes meanwhile.
     """
 
     inode: Inode
+    process: int
+    """Who opened it, 0 where that cannot be known: whose signals end a wait."""
     listing: Listing
     local: Sequence[Node]
 
-    def entries(self, start: int) -> Iterator[Node]:
-        """The entries from the given position on."""
+    def entries(self, start: int) -> Iterator[tuple[int, Node]]:
+        """The entries that are there from the given position on, with the position after each.
+
+        The local ones come when the whole listing was read, not together with any of it: more of
+        it may arrive.
+        """
         count = len(self.listing)
-        for position in range(start, count):
-            yield self.listing[position]
-        yield from self.local[max(start - count, 0) :]
+        if start < count:
+            for position in range(start, count):
+                yield position + 1, self.listing[position]
+            return
+        for position, node in enumerate(self.local[start - count :], start):
+            if self.listing.find(node.name) is None:
+                yield position + 1, node
 
 
 FileHandle = ReadHandle[F] | DraftHandle

@@ -63,12 +63,19 @@ class Notifier(Protocol):
 
 
 class Listing(Protocol):
-    """An immutable snapshot of one folder."""
+    """A snapshot of one folder: no entry ever moves, but more may still arrive."""
 
     def __len__(self) -> int: ...
     def __getitem__(self, index: int, /) -> Node: ...
     def find(self, name: str) -> Node | None:
         """The entry of this name."""
+        ...
+
+    async def has_more(self, count: int) -> bool:
+        """Whether there are more than ``count`` entries; waits while that may still come.
+
+        Raises why the rest cannot be had.
+        """
         ...
 
 
@@ -86,7 +93,14 @@ class Catalogue(Protocol):
 
     @property
     def root(self) -> Node: ...
-    async def listing(self, folder: Node) -> Listing: ...
+    async def listing(self, folder: Node) -> Listing:
+        """All entries of a folder."""
+        ...
+
+    async def arriving(self, folder: Node) -> Listing:
+        """The same as soon as the first entries are there."""
+        ...
+
     async def lookup(self, folder: Node, name: str) -> Node:
         """Raises `NotFound`."""
         ...

@@ -177,7 +177,7 @@ class Operations(pyfuse3.Operations):
         def emit(name: str, attributes: Attributes, position: int) -> bool:
             return pyfuse3.readdir_reply(token, _bytes(name), _fill(entry, attributes), position)
 
-        self._fs.readdir(fh, start_id, emit)
+        await self._fs.readdir(fh, start_id, emit)
 
     @boundary
     async def releasedir(self, fh: int) -> None:

@@ -16,6 +16,7 @@ import trio
 from icatfs.errors import LoginFailed, NotAFacility, ProtocolError, SessionLost
 from icatfs.icat import query as q
 from icatfs.icat.answers import Wanted, check
+from icatfs.icat.paging import Paging
 from icatfs.icat.records import (
     DatafileFacts,
     DatafileName,
@@ -31,8 +32,6 @@ from icatfs.icat.records import (
     Row,
     SessionInfo,
     decode_properties,
-    decode_rows,
-    decode_values,
 )
 from icatfs.transport import Lane
 from icatfs.values import DatasetId
@@ -56,7 +55,7 @@ WRITE_TIMEOUT_S = 600.0
 """Changing a Dataset walks all its datafiles at the server."""
 
 
-class IcatClient:
+class IcatClient(Paging):
     """The REST API of one ICAT; ``url`` is its base, ending in ``/icat``."""
 
     def __init__(self, transport: Transport, url: str) -> None:
@@ -291,33 +290,6 @@ class IcatClient:
 
     # -- underneath -------------------------------------------------------------------------------
 
-    async def search(self, session: str, query: str, row_type: type[R]) -> list[R]:
-        """The rows of one tuple select whose columns fit the fields of ``row_type``."""
-        return decode_rows(await self._query(session, query), row_type)
-
-    async def values(self, session: str, query: str) -> list[Any]:
-        """The values of one select of a single column."""
-        return decode_values(await self._query(session, query))
-
-    async def listing(self, session: str, row_type: type[R], condition: str = "") -> list[R]:
-        """All rows where ``condition`` (about ``x``) holds, in ascending order of id."""
-        properties = await self.properties()
-        walk = q.Walk(max(1, min(properties.max_entities, q.MAX_PAGE)))
-        rows: list[R] = []
-        while walk.window is not None:
-            if walk.needs_last_id:
-                last = await self.values(session, q.select_max_id(row_type, condition))
-                walk.last_id(last[0] if last else None)
-                continue
-            text = q.select(row_type, walk.window.narrow(condition), walk.window.count)
-            begun = trio.current_time()
-            page = await self.search(session, text, row_type)
-            elapsed_s = trio.current_time() - begun
-            ids = (page[0].id, page[-1].id) if page else (0, 0)
-            walk.brought(*ids, len(page), elapsed_s)
-            rows += page
-        return rows
-
     async def write(self, session: str, entities: Sequence[Entity]) -> list[int]:
         """Create what has no ``id``, update what has one; all or nothing. Ids of those created.
 
@@ -359,8 +331,9 @@ class IcatClient:
         rows = await self.search(session, q.select(row_type, f"x.id = {entity_id}", 1), row_type)
         return rows[0] if rows else None
 
-    async def _query(self, session: str, query: str) -> bytes:
-        params = {"sessionId": session, "query": query}
+    async def query(self, session: str, text: str) -> bytes:
+        """The answer to a query as it came."""
+        params = {"sessionId": session, "query": text}
         return await self._call("GET", "entityManager", params=params, timeout_s=QUERY_TIMEOUT_S)
 
     async def _call(

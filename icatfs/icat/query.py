@@ -71,6 +71,19 @@ def select_max_id(row_type: type[Row], condition: str) -> str:
     return f"SELECT MAX({_VARIABLE}.id) FROM {row_type.entity} {_VARIABLE}{where}"
 
 
+def select_mark(condition: str) -> str:
+    """One query that tells whether a listing of datafiles has changed; see `Mark`."""
+    columns = f"COUNT({_VARIABLE}), MAX({_VARIABLE}.id), MAX({_VARIABLE}.modTime)"
+    return (
+        f"SELECT {columns}, SUM({_VARIABLE}.fileSize) FROM Datafile {_VARIABLE} WHERE {condition}"
+    )
+
+
+def moment(when: datetime) -> str:
+    """A time as ICAT takes it in queries: whole seconds, in *its* zone, so tell it in that."""
+    return f"{{ts {when:%Y-%m-%d %H:%M:%S}}}"
+
+
 @dataclass(frozen=True, slots=True)
 class Window:
     """Ids in (after, upto]; None is no bound on that side. At most ``count`` rows are wanted."""
@@ -96,19 +109,22 @@ class Walk:
     ``needs_last_id`` says whether ``last_id`` must be told before going on.
     """
 
-    def __init__(self, page: int) -> None:
+    def __init__(self, page: int, after: int | None = None) -> None:
+        """``after``: only what has a higher id is listed."""
         # constant
         self._page = page
-        # mutable: rows to aim at, 1 .. page; ids from the density seen; both positive
+        # mutable: rows to aim at, 1 .. page; ids from the density seen; both positive; whether a
+        # window has been answered
         self._target = page
         self._width = page
         self._last_id: int | None = None
-        self.window: Window | None = Window(None, None, page)
+        self.window: Window | None = Window(after, None, page)
+        self._begun = False
 
     @property
     def needs_last_id(self) -> bool:
         """Whether there is more than one page and its end is not known yet."""
-        return self.window is not None and self.window.after is not None and self._last_id is None
+        return self.window is not None and self._begun and self._last_id is None
 
     def last_id(self, last_id: int | None) -> None:
         """The largest id of the listing; None if there is none any more."""
@@ -120,6 +136,7 @@ class Walk:
         """The window brought ``rows`` rows with ids ``first`` to ``last`` (of no meaning if 0)."""
         window = self.window
         assert window is not None
+        self._begun = True
         if elapsed_s > _SLOW_S:
             self._target = max(min(_LEAST_PAGE, self._page), self._target // 2)
         is_full = rows >= window.count

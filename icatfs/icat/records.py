@@ -251,6 +251,39 @@ def decode_values(body: bytes) -> list[Any]:
         raise ProtocolError("ICAT's answer to a query is not a list.") from error
 
 
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What a listing of datafiles comes to: two that are equal are probably of the same rows.
+
+    ``newest`` is the latest change of an entry, in the zone of the server; ``size`` is
+    the sum of all known sizes in bytes.
+    """
+
+    count: int
+    last_id: int | None
+    newest: datetime | None
+    size: int
+
+
+def decode_mark(body: bytes) -> Mark:
+    """The answer to `select_mark`; ProtocolError if it is none."""
+    try:
+        found = msgspec.json.decode(body, type=list[_MarkRow])
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ProtocolError("ICAT's answer about a dataset makes no sense.") from error
+    if not found:  # who may see nothing gets nothing (icat.server 6.2.1)
+        return Mark(0, None, None, 0)
+    row = found[0]
+    return Mark(row.count, row.last_id, row.newest, row.size or 0)
+
+
+class _MarkRow(msgspec.Struct, array_like=True):
+    count: int
+    last_id: int | None
+    newest: datetime | None
+    size: int | None
+
+
 def decode_properties(body: bytes) -> Properties:
     """The answer of ``/properties``, in the form of ICAT 4.6 to 4.8 or of 4.9 and later."""
     try:

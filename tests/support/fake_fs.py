@@ -102,6 +102,9 @@ class FakeListing:
     def find(self, name: str) -> Node | None:
         return self._names.get(name)
 
+    async def has_more(self, count: int) -> bool:
+        return len(self) > count
+
 
 @dataclass(frozen=True)
 class FakeFacts:
@@ -202,6 +205,9 @@ class FakeCatalogue:
         if folder.key not in self.nodes:
             raise NotFound(folder.name)
         return FakeListing(list(self.children.get(folder.key, {}).values()))
+
+    async def arriving(self, folder: Node) -> FakeListing:
+        return await self.listing(folder)
 
     async def lookup(self, folder: Node, name: str) -> Node:
         self.asked["lookup"] += 1

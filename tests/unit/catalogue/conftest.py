@@ -12,13 +12,14 @@ import pytest
 import trio
 
 from icatfs.catalogue.tree import Ttl, open_catalogue
-from icatfs.icat.query import can_exist
+from icatfs.icat.query import Walk, can_exist
 from icatfs.icat.records import (
     DatafileFacts,
     DatafileRow,
     DatasetRow,
     FacilityRow,
     InvestigationRow,
+    Mark,
     Properties,
 )
 from icatfs.values import DatafileId, DatasetId, FacilityId, InvestigationId
@@ -146,8 +147,47 @@ class FakeIcat:
     async def dataset(self, session: str, dataset: int) -> DatasetRow | None:
         return await self._one(DatasetRow, self.dataset_rows, dataset)
 
-    async def datafiles(self, session: str, dataset: int) -> list[DatafileRow]:
-        return await self._rows("datafiles", self.datafile_rows[dataset])
+    async def page_size(self) -> int:
+        return (await self.properties()).max_entities
+
+    async def walk(self, after: int | None = None) -> Walk:
+        return Walk(await self.page_size(), after)
+
+    async def next_page(
+        self, session: str, row_type: type, condition: str, walk: Walk
+    ) -> list[DatafileRow]:
+        """``datafiles`` counts listings, ``more`` the queries for all but their first page."""
+        assert row_type is DatafileRow
+        rows = self.datafile_rows[int(condition.removeprefix("x.dataset.id = "))]
+        if walk.needs_last_id:
+            await self._ask("more")
+            await self._answer()
+            walk.last_id(max((row.id for row in rows), default=None))
+            return []
+        window = walk.window
+        assert window is not None
+        after, upto = window.after or -1, window.upto or 2**63
+        within = [row for row in rows if after < row.id <= upto]
+        is_first = window.after is None
+        page = (await self._rows("datafiles" if is_first else "more", within))[: window.count]
+        walk.brought(page[0].id if page else 0, page[-1].id if page else 0, len(page), 0.0)
+        return page
+
+    async def datafiles_mark(self, session: str, dataset: int) -> Mark:
+        rows = await self._rows("mark", self.datafile_rows[dataset])
+        return Mark(
+            len(rows),
+            max((row.id for row in rows), default=None),
+            max((row.modified for row in rows), default=None),
+            sum(row.size or 0 for row in rows),
+        )
+
+    async def datafiles_since(
+        self, session: str, dataset: int, since: datetime
+    ) -> list[DatafileRow] | None:
+        rows = [row for row in self.datafile_rows[dataset] if row.modified >= since]
+        rows = await self._rows("changed", rows)
+        return rows if len(rows) < self.max_entities else None
 
     async def datafile(self, session: str, datafile: int) -> DatafileRow | None:
         return await self._one(DatafileRow, self.datafile_rows, datafile)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
+from zlib import crc32
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from icatfs.catalogue.columns import blocks
 from icatfs.catalogue.dataset import DatasetSnapshot, split
 from icatfs.catalogue.listing import Listing
 from icatfs.catalogue.node import NodeKey, dataset_node
@@ -18,6 +20,7 @@ from icatfs.values import DatafileId, DatasetId, Kind
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from icatfs.catalogue.listing import Table
     from icatfs.catalogue.node import Node
 
 CREATED = datetime(2020, 1, 1, tzinfo=UTC)
@@ -44,10 +47,30 @@ def walk(snapshot: DatasetSnapshot, folder: Node | None = None) -> Iterator[Node
             yield from walk(snapshot, node)
 
 
+def appended(*names: str) -> DatasetSnapshot:
+    """The same dataset, listed one row at a time."""
+    snapshot = DatasetSnapshot(DATASET)
+    for i, name in enumerate(names, 1):
+        grow(snapshot, [row(i, name)])
+    return snapshot
+
+
+def grow(snapshot: DatasetSnapshot, rows: Sequence[DatafileRow]) -> None:
+    for block in blocks(rows):
+        for _ in snapshot.grow(block):
+            pass
+
+
 def files(snapshot: DatasetSnapshot) -> dict[str, int]:
     return {
         node.path_in_dataset: node.key.id for node in walk(snapshot) if node.kind is Kind.DATAFILE
     }
+
+
+def top(snapshot: DatasetSnapshot) -> Table:
+    table = snapshot.table("")
+    assert table is not None
+    return table
 
 
 def check(snapshot: DatasetSnapshot, rows: Sequence[DatafileRow]) -> None:
@@ -142,19 +165,56 @@ def test_a_listing_does_not_change_when_its_dataset_grows() -> None:
     check(snapshot, snapshot.rows)
 
 
-@pytest.mark.parametrize("new", ["a", "/a", "new/x", "a/b"])
-def test_what_changes_other_names_or_folders_does_not_fit_at_the_end(new: str) -> None:
-    snapshot = snapshot_of("a", "b")
-    assert not snapshot.append(row(9, new))
-    assert len(snapshot) == 2
-    assert not snapshot.append(row(1, "c"))
+def test_what_changes_other_names_or_is_not_the_newest_does_not_fit_at_the_end() -> None:
+    snapshot = snapshot_of("a", "b", "c/d")
+    for new in (row(9, "a/x"), row(9, "/b/x/y"), row(9, "c/d/e"), row(1, "e")):
+        assert not snapshot.append(new)
+    assert len(snapshot) == 3
+    assert snapshot.append(row(9, "c/x/y"))
+    check(snapshot, snapshot.rows)
+
+
+def test_entries_are_in_the_order_of_their_ids_and_folders_of_their_first() -> None:
+    listing = Listing(dataset_node(VISIT, "ds", DATASET), top(snapshot_of("b", "x/a", "a", "x/b")))
+    assert list(listing.names()) == ["b", "x", "a"]
+
+
+def test_a_file_gives_its_name_to_a_folder_that_comes_later_and_keeps_its_place() -> None:
+    snapshot = DatasetSnapshot(DATASET)
+    grow(snapshot, [row(1, "a"), row(2, "b")])
+    listing = Listing(dataset_node(VISIT, "ds", DATASET), top(snapshot))
+    assert list(listing.names()) == ["a", "b"]
+    grow(snapshot, [row(3, "a/x"), row(4, "b/")])
+    assert list(Listing(listing.folder, top(snapshot)).names()) == ["a%~1", "b", "a", "b%~4"]
+    assert [node.key.id for node in listing] == [1, 2]
+    check(snapshot, snapshot.rows)
+
+
+def test_a_million_names_with_one_hash_would_still_be_told_apart() -> None:
+    twins = ["plumless", "buckeroo"]  # of the same CRC-32
+    assert crc32(twins[0].encode()) == crc32(twins[1].encode())
+    snapshot = snapshot_of(*twins)
+    assert files(snapshot) == {"plumless": 1, "buckeroo": 2}
+    assert snapshot.find("plumless") == snapshot.by_id(1)
+    assert snapshot.find("buckeroo") == snapshot.by_id(2)
+
+
+def test_twenty_thousand_paths_are_all_found_and_no_others() -> None:
+    names = [f"scan{i % 50:02}/{i:05}.h5" for i in range(20_000)]
+    snapshot = snapshot_of(*names)
+    for i in range(0, 20_000, 37):
+        node = snapshot.find(names[i])
+        assert node is not None
+        assert node.key.id == i + 1
+        assert snapshot.find(f"scan{(i + 1) % 50:02}/{i:05}.h5") is None
+    assert len(top(snapshot)) == 50
 
 
 def test_an_empty_dataset_is_an_empty_folder() -> None:
     snapshot = snapshot_of()
     table = snapshot.table("")
     assert table is not None
-    assert table.names == []
+    assert len(table) == 0
     assert snapshot.by_id(1) is None
     assert snapshot.find("a/b") is None
 
@@ -186,6 +246,12 @@ PATHS = st.text(st.sampled_from(list("a/.%~1b")), max_size=7)
 def test_nothing_is_ever_hidden(entries: dict[int, str]) -> None:
     rows = [row(datafile, name) for datafile, name in entries.items()]
     check(DatasetSnapshot(DATASET, rows), rows)
+
+
+@given(st.lists(PATHS, max_size=20))
+def test_it_does_not_matter_in_how_many_pages_a_listing_arrives(names: list[str]) -> None:
+    assert files(appended(*names)) == files(snapshot_of(*names))
+    assert list(walk(appended(*names))) == list(walk(snapshot_of(*names)))
 
 
 @given(st.lists(PATHS, max_size=10), st.lists(PATHS, max_size=5))

@@ -225,9 +225,8 @@ async def test_names_with_doubled_slashes_make_a_large_dataset_listed(large: Any
         assert (await catalogue.lookup(node, "top")).key.id == 2000
         odd = await catalogue.lookup(node, "odd")
         assert (await catalogue.lookup(odd, "name")).key.id == 1
-        assert dict(large.icat.queries) == {"first": 1, "datafiles": 1} | (
-            {"near": 1} if large.icat.queries["near"] else {}
-        )
+        assert large.icat.queries["first"] == large.icat.queries["datafiles"] == 1
+        assert large.icat.queries["near"] <= 1
 
 
 async def test_many_paths_in_a_large_dataset_make_it_listed(large: Any) -> None:
@@ -236,7 +235,11 @@ async def test_many_paths_in_a_large_dataset_make_it_listed(large: Any) -> None:
         large.icat.queries.clear()
         for i in range(100):
             assert (await catalogue.lookup(scan, f"{i}.h5")).key.id == 1000 + i
-        assert dict(large.icat.queries) == {"near": shelf_module.PATIENCE - 1, "datafiles": 1}
+        assert dict(large.icat.queries) == {
+            "near": shelf_module.PATIENCE - 1,
+            "datafiles": 1,
+            "more": 12,
+        }
 
 
 async def test_what_many_want_at_once_is_asked_once(world: Any, nursery: trio.Nursery) -> None:
@@ -324,7 +327,7 @@ async def test_what_is_remembered_is_bounded(world: Any, monkeypatch: pytest.Mon
             assert (await catalogue.node(key)).key == key
 
 
-async def test_a_dataset_of_100_000_files_is_listed_in_a_thread(world: Any) -> None:
+async def test_a_dataset_of_100_000_files_costs_one_query_a_page(world: Any) -> None:
     rows = world.icat.datafile_rows[1]
     rows += [world.icat.row(i, f"/scan{i % 10:04}/frame{i:06}.h5") for i in range(100_000)]
     async with world.catalogue() as catalogue:
@@ -333,4 +336,4 @@ async def test_a_dataset_of_100_000_files_is_listed_in_a_thread(world: Any) -> N
         assert len(await catalogue.listing(scan)) == 10_000
         assert (await catalogue.lookup(scan, "frame012343.h5")).key.id == 12_343
         assert catalogue.status().entries >= 100_000
-        assert world.icat.asked == 1
+        assert dict(world.icat.queries) == {"datafiles": 1, "more": 10}

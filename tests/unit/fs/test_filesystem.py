@@ -78,7 +78,7 @@ async def listed(services: FakeServices, path: str, page: int = 1000) -> list[st
             entries.append((name, after))  # noqa: B023
             return True
 
-        fs.readdir(fh, position, emit)
+        await fs.readdir(fh, position, emit)
         if not entries:
             fs.releasedir(fh)
             return names
@@ -114,7 +114,9 @@ async def test_lookup_and_listing_give_one_number(services: FakeServices) -> Non
     fs = services.filesystem
     fh = await fs.opendir((await walk(services, DATASET)).ino, ME)
     numbers: dict[str, int] = {}
-    fs.readdir(fh, 0, lambda name, attributes, _: bool(numbers.update({name: attributes.ino}) or 1))
+    await fs.readdir(
+        fh, 0, lambda name, attributes, _: bool(numbers.update({name: attributes.ino}) or 1)
+    )
     assert numbers["a.txt"] == by_name.ino
 
 
@@ -136,7 +138,7 @@ async def test_a_listing_stays_what_it_was_at_opening(services: FakeServices) ->
         names.append(name)
         return True
 
-    fs.readdir(fh, 0, emit)
+    await fs.readdir(fh, 0, emit)
     assert "new.txt" not in names
     assert "new.txt" in await listed(services, DATASET)
 
@@ -153,7 +155,7 @@ async def test_only_accepted_entries_are_counted(services: FakeServices) -> None
         taken.append(attributes)
         return True
 
-    fs.readdir(fh, 0, take_three)
+    await fs.readdir(fh, 0, take_three)
     assert fs.status().inodes == before + 2
     fs.forget([(attributes.ino, 1) for attributes in taken[2:]])
     assert fs.status().inodes == before
@@ -304,7 +306,7 @@ async def test_folders_and_files_are_not_taken_for_each_other(services: FakeServ
     with pytest.raises(StaleHandle):
         await fs.read(999, 0, 1)
     with pytest.raises(StaleHandle):
-        fs.readdir(999, 0, lambda *_: True)
+        await fs.readdir(999, 0, lambda *_: True)
 
 
 async def test_attributes_of_other_kinds_are_not_supported(services: FakeServices) -> None:
