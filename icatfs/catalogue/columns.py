@@ -15,6 +15,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from operator import attrgetter
 from typing import TYPE_CHECKING, cast, overload
 
 from icatfs.catalogue.encoding import Numbers, Texts, numbers, texts
@@ -28,6 +29,7 @@ PACKED = 64
 """Rows from which on a block is packed; fewer are cheaper as they are."""
 BLOCK = 2_000
 """Rows in a block at most: packing so many takes some milliseconds."""
+_id = attrgetter("id")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -76,32 +78,28 @@ class Packed:
         assert name is not None
         return name
 
-    def facts(self) -> Iterator[Facts]:
-        """What a listing shows of each file, in order."""
-        count = self.count
-        changed = zip(
-            self.mod_times.values(count),
-            self.create_times.values(count),
-            self.created.values(count),
-            strict=True,
-        )
-        times = [mod or create or made or 0 for mod, create, made in changed]
-        if 0 in times:  # 1970 is a time, too
+    def position(self, entity_id: int) -> int | None:
+        return self.ids.position(entity_id, self.count)
+
+    def facts(self, start: int, stop: int) -> Iterator[Facts]:
+        """What a listing shows of the files from ``start`` to before ``stop``."""
+        times: Sequence[int | None] = self.mod_times.values(start, stop)
+        for column in (self.create_times, self.created):
+            if None not in times:
+                break
+            others = column.values(start, stop)
             times = [
-                mod if mod is not None else create if create is not None else made or 0
-                for mod, create, made in zip(
-                    self.mod_times.values(count),
-                    self.create_times.values(count),
-                    self.created.values(count),
-                    strict=True,
-                )
+                other if time is None else time for time, other in zip(times, others, strict=True)
             ]
-        sizes = self.sizes.values(count)
-        ids = cast("Iterable[DatafileId]", self.ids.values(count))
-        return zip(ids, sizes, times, strict=True)
+        ids = cast("Iterable[DatafileId]", self.ids.values(start, stop))
+        sizes = self.sizes.values(start, stop)
+        return zip(ids, sizes, cast("Iterable[int]", times), strict=True)
+
+    def some_names(self, start: int, stop: int) -> list[str]:
+        return cast("list[str]", self.names.values(start, stop))
 
     def all_names(self) -> list[str]:
-        return cast("list[str]", self.names.values(self.count))
+        return self.some_names(0, self.count)
 
     def rows(self) -> Iterator[DatafileRow]:
         return map(self.row, range(self.count))
@@ -142,9 +140,16 @@ class Loose:
     def name(self, index: int) -> str:
         return self._rows[index].name
 
-    def facts(self) -> Iterator[Facts]:
-        for row in self._rows:
+    def position(self, entity_id: int) -> int | None:
+        index = bisect_left(self._rows, entity_id, key=_id)
+        return index if index < len(self) and self._rows[index].id == entity_id else None
+
+    def facts(self, start: int, stop: int) -> Iterator[Facts]:
+        for row in self._rows[start:stop]:
             yield row.id, row.size, microseconds(row.mod_time or row.create_time or row.created)
+
+    def some_names(self, start: int, stop: int) -> list[str]:
+        return [row.name for row in self._rows[start:stop]]
 
     def all_names(self) -> list[str]:
         return [row.name for row in self._rows]
@@ -253,11 +258,8 @@ class DatafileRows(Sequence[DatafileRow]):
         number = bisect_right(self._firsts, entity_id) - 1
         if number < 0:
             return None
-        block = self.blocks[number]
-        inside = bisect_left(range(len(block)), entity_id, key=block.id)
-        if inside < len(block) and block.id(inside) == entity_id:
-            return self._starts[number] + inside
-        return None
+        inside = self.blocks[number].position(entity_id)
+        return None if inside is None else self._starts[number] + inside
 
     @property
     def last_id(self) -> int | None:

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 
 from icatfs.catalogue import naming
 from icatfs.catalogue.columns import DatafileRows, Loose
-from icatfs.catalogue.node import Node, datafile_node, folder_node, inside_key
+from icatfs.catalogue.node import Glimpse, Node, datafile_node, folder_node, inside_key
 from icatfs.catalogue.pathindex import PathIndex
 
 if TYPE_CHECKING:
@@ -91,6 +91,40 @@ class FolderTable:
         """The file at a position in the rows."""
         return datafile_node(self._key, self.file_name(ref), self._rows[ref])
 
+    def glimpses(self, start: int, stop: int) -> list[Glimpse | Node]:
+        found: list[Glimpse | Node] = []
+        codes = self._codes[start:stop]
+        for first, last in _runs(codes):
+            if codes[first] & 1:
+                found.append(self.node(start + first))
+            else:
+                found += self._files(codes[first] >> 1, (codes[last - 1] >> 1) + 1)
+        return found
+
+    def _files(self, start: int, stop: int) -> Iterator[Glimpse]:
+        """The files at these positions in the rows, all of which are in this folder."""
+        while start < stop:
+            block, begins = self._rows.block_at(start)
+            inside = slice(start - begins, min(stop - begins, len(block)))
+            names = block.some_names(inside.start, inside.stop)
+            facts = block.facts(inside.start, inside.stop)
+            for ref, name, (datafile, size, time_us) in zip(
+                range(start, stop), names, facts, strict=False
+            ):
+                shown = self.odd.get(ref) or name
+                if "/" in shown:
+                    shown = split(name)[1]
+                yield Glimpse(shown, datafile, size or 0, time_us * 1_000)
+            start = begins + inside.stop
+
+    def position_of(self, datafile: int) -> int | None:
+        ref = self._rows.position(datafile)
+        if ref is None:
+            return None
+        position = bisect_left(self._codes, ref << 1)
+        is_here = position < len(self) and self._codes[position] == ref << 1
+        return position if is_here else None
+
     def position(self, name: str) -> int | None:
         path = self.path_to(name)
         ref = self._snapshot.file_at(path)
@@ -98,6 +132,15 @@ class FolderTable:
             return bisect_left(self._codes, ref << 1)
         first = self._snapshot.first_in(path)
         return None if first is None else bisect_left(self._codes, first << 1 | 1)
+
+
+def _runs(codes: array[int]) -> Iterator[tuple[int, int]]:
+    """Ranges that are one folder each, or files whose rows follow one another."""
+    first = 0
+    for index in range(1, len(codes) + 1):
+        if index == len(codes) or codes[index] != codes[index - 1] + 2 or codes[index] & 1:
+            yield first, index
+            first = index
 
 
 class DatasetSnapshot:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 import zlib
 from array import array
+from bisect import bisect_left
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
@@ -53,18 +54,30 @@ class Numbers:
         assert self.low is not None
         return self.low + code * self.unit
 
-    def values(self, count: int) -> Sequence[int | None]:
-        """All of them; ``count`` is how many there are."""
+    def values(self, start: int, stop: int) -> Sequence[int | None]:
+        """Those from ``start`` to before ``stop``, all of which there must be."""
         low, unit = self.low, self.unit
         if not self.width:
             if low is None or not unit:
-                return [low] * count
-            return range(low, low + count * unit, unit)
+                return [low] * (stop - start)
+            return range(low + start * unit, low + stop * unit, unit)
         assert low is not None
-        codes = array(self.width, self.data)
+        codes = memoryview(self.data).cast(self.width)[start:stop].tolist()  # type: ignore[call-overload]
         if self.holes:
             return [low + (code - 1) * unit if code else None for code in codes]
         return [low + code * unit for code in codes]
+
+    def position(self, value: int, count: int) -> int | None:
+        """Where a value is in a column that ascends and has no holes."""
+        assert self.low is not None
+        code, rest = divmod(value - self.low, self.unit or 1)
+        if rest or code < 0:
+            return None
+        if not self.width:
+            return code if code < count else None
+        codes = memoryview(self.data).cast(self.width)  # type: ignore[call-overload]
+        index = bisect_left(codes, code)
+        return index if index < count and codes[index] == code else None
 
     def sum(self, count: int) -> int:
         """Of all that are not None; ``count`` is how many there are."""
@@ -136,17 +149,17 @@ class Texts:
                 return end
         return 0
 
-    def values(self, count: int) -> list[str | None]:
-        """All of them; ``count`` is how many there are."""
+    def values(self, start: int, stop: int) -> list[str | None]:
+        """Those from ``start`` to before ``stop``, all of which there must be."""
         data = _opened(self) if self.compressed else self.data
         found: list[str | None] = []
-        start = 0
-        for end in self.ends.values(count):
+        before = self._before(start)
+        for end in self.ends.values(start, stop):
             if end is None:
                 found.append(None)
             else:
-                found.append(data[start:end].decode("utf-8", "surrogatepass"))
-                start = end
+                found.append(data[before:end].decode("utf-8", "surrogatepass"))
+                before = end
         return found
 
 

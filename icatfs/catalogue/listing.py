@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from icatfs.catalogue.arrival import Arrival
-    from icatfs.catalogue.node import Node, NodeKey
+    from icatfs.catalogue.node import Glimpse, Node, NodeKey
     from icatfs.icat.records import DatasetRow, FacilityRow
     from icatfs.values import FacilityId
 
@@ -50,8 +50,16 @@ class Table(Protocol):
         """The entry at a position, made anew."""
         ...
 
+    def glimpses(self, start: int, stop: int) -> Sequence[Glimpse | Node]:
+        """The entries from ``start`` to before ``stop``, files of datasets as glimpses."""
+        ...
+
     def position(self, name: str) -> int | None:
         """Where the entry of this shown name is."""
+        ...
+
+    def position_of(self, datafile: int) -> int | None:
+        """Where the file of this datafile is."""
         ...
 
 
@@ -105,6 +113,24 @@ class Listing:
         if position is None or position >= len(self):
             return None
         return self._table.node(position)
+
+    @property
+    def identity(self) -> object:
+        """What listings of the same entries at the same positions have in common."""
+        return self._table
+
+    def glimpses(self, start: int, stop: int) -> Sequence[Glimpse | Node]:
+        """The entries from ``start`` to before ``stop``, as far as they are there."""
+        return self._table.glimpses(start, min(stop, len(self)))
+
+    def position_of(self, datafile: int) -> int | None:
+        """Where the file of this datafile is."""
+        position = self._table.position_of(datafile)
+        return position if position is not None and position < len(self) else None
+
+    def name(self, position: int) -> str:
+        """The shown name of an entry."""
+        return self._table.name(position)
 
     def names(self) -> Sequence[str]:
         """The shown names, in the order of the entries."""
@@ -173,6 +199,12 @@ class FlatSnapshot(Generic[RowT]):
 
     def position(self, name: str) -> int | None:
         return self._index.position(name)
+
+    def glimpses(self, start: int, stop: int) -> Sequence[Node]:
+        return [self.node(position) for position in range(start, stop)]
+
+    def position_of(self, datafile: int) -> int | None:
+        return None
 
     def find(self, name: str) -> Node | None:
         """The entry of this shown name."""

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from icatfs.icat.records import DatafileRow, DatasetRow, FacilityRow, InvestigationRow
 from icatfs.values import ContentVersion, DatafileId, DatasetId, Kind
 
@@ -43,6 +45,18 @@ class NodeKey:
 
 
 ROOT_KEY = NodeKey(Kind.ROOT, 0)
+
+
+class Glimpse(msgspec.Struct, frozen=True, gc=False):
+    """What ``ls -l`` shows of a datafile: all that most of them are ever asked for.
+
+    A struct because there may be a million: it is made many times faster than a `Node`.
+    """
+
+    name: str
+    datafile: DatafileId
+    size: int
+    mtime_ns: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -108,6 +108,22 @@ class Portrait:
             self._entry_timeout_s,
         )
 
+    def of_file(self, ino: int, size: int, mtime_ns: int, *, writable: bool) -> Attributes:
+        """Those of a stored file, whose node need not be made for this; ``size`` is in bytes."""
+        size = min(max(size, 0), _LARGEST)
+        return Attributes(
+            ino,
+            _OWN_FILE if writable else _FILE,
+            1,
+            self._uid,
+            self._gid,
+            size,
+            -(-size // BLOCK),
+            mtime_ns,
+            self._attr_timeout_s,
+            self._entry_timeout_s,
+        )
+
 
 def statfs(*, writable: bool) -> StatFs:
     """The same for every mount, and asked of nobody: a facility does not tell its free space.

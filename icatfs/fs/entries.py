@@ -14,7 +14,7 @@ from icatfs.values import ContentVersion, WriteMode
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from icatfs.catalogue.node import Node
+    from icatfs.catalogue.node import Glimpse, Node
     from icatfs.fs.attributes import Attributes, Portrait
     from icatfs.fs.handles import AnyHandles
     from icatfs.fs.inodes import Inode, InodeTable
@@ -135,6 +135,14 @@ class Entries:
         size = content.size if content is not None and node.size == 0 else None
         return self._portrait.of(number, node, writable=self._is_writable(node), size=size)
 
+    def attributes_of_file(self, number: int, glimpse: Glimpse) -> Attributes:
+        """The same of a stored file in a listing."""
+        size = glimpse.size
+        if not size and number in self.contents:
+            size = self.contents[number].size or 0
+        writable = self._writes and self._writing.is_own_file(glimpse.datafile)
+        return self._portrait.of_file(number, size, glimpse.mtime_ns, writable=writable)
+
     def show(self, inode: Inode) -> Attributes:
         """What ``stat`` shows of an inode as last known."""
         return self.attributes(inode.number, inode.node)
@@ -184,6 +192,19 @@ class _Empty:
 
     def find(self, name: str) -> Node | None:
         return None
+
+    @property
+    def identity(self) -> object:
+        return self
+
+    def glimpses(self, start: int, stop: int) -> Sequence[Node]:
+        return ()
+
+    def position_of(self, datafile: int) -> int | None:
+        return None
+
+    def name(self, position: int) -> str:
+        raise IndexError(position)
 
     async def has_more(self, count: int) -> bool:
         return False

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 import trio
@@ -154,7 +155,7 @@ class FileSystem(Generic[F]):
                 self._notifier.invalidate_inode(inode.number)
             else:
                 self._notifier.invalidate_entry(inode.parent, inode.node.name)
-        for folder, name in self._entries.take_absent():
+        for folder, name in chain(self._inodes.members(), self._entries.take_absent()):
             self._notifier.invalidate_entry(folder, name)
 
     @property

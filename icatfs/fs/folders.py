@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from icatfs.catalogue.node import Glimpse
 from icatfs.fs.attributes import Attributes
 from icatfs.fs.handles import FolderHandle
 
 if TYPE_CHECKING:
+    from icatfs.fs.crowd import Crowd
     from icatfs.fs.entries import Entries
     from icatfs.fs.handles import HandleTable
     from icatfs.fs.inodes import Inode, InodeTable
@@ -20,6 +22,8 @@ Emit = Callable[[str, Attributes, int], bool]
 
 _DOTS = 2
 """``.`` and ``..`` come first in every listing."""
+_CROWD = 256
+"""Entries of a folder from which on its files are counted together (`icatfs.fs.crowd`)."""
 
 
 class Folders:
@@ -61,12 +65,51 @@ class Folders:
         if start >= _DOTS and position >= len(handle.listing):
             with self._entries.reporting(folder.number), self._waits.waiting(handle.process):
                 await handle.listing.has_more(position)
-        attributes, inodes = self._entries.attributes, self._inodes
-        for after, node in handle.entries(position):
-            number = inodes.number(node.key)
-            if not emit(node.name, attributes(number, node), after + _DOTS):
+        if position >= len(handle.listing):
+            self._emit_local(handle, position, emit)
+        elif len(handle.listing) < _CROWD:
+            self._emit_files(handle, position, emit, None)
+        else:
+            crowd = self._inodes.crowd(folder.number, handle.listing)
+            self._emit_files(handle, position, emit, crowd)
+            self._inodes.disperse(crowd)
+
+    def _emit_files(
+        self, handle: FolderHandle, position: int, emit: Emit, crowd: Crowd | None
+    ) -> None:
+        """Entries of the catalogue; files are counted in the crowd, if there is one.
+
+        This runs for every entry of every listing: no nodes are made that nobody asks for.
+        """
+        listing, parent, inodes = handle.listing, handle.inode.number, self._inodes
+        attributes_of_file = self._entries.attributes_of_file
+        for entry in handle.entries(position):
+            after = position + _DOTS + 1
+            if not isinstance(entry, Glimpse):
+                number = inodes.number(entry.key)
+                if not emit(entry.name, self._entries.attributes(number, entry), after):
+                    return
+                inodes.count(number, entry, parent)
+            else:
+                number = inodes.number_of_datafile(entry.datafile)
+                if not emit(entry.name, attributes_of_file(number, entry), after):
+                    return
+                if crowd is not None:
+                    inodes.count_member(crowd, position, number, entry.datafile)
+                else:
+                    inodes.count(number, listing[position], parent)
+            position += 1
+
+    def _emit_local(self, handle: FolderHandle, position: int, emit: Emit) -> None:
+        """What only this mount has, but for names that have arrived since the folder was opened."""
+        for node in handle.local[position - len(handle.listing) :]:
+            position += 1
+            if handle.listing.find(node.name) is not None:
+                continue
+            number = self._inodes.number(node.key)
+            if not emit(node.name, self._entries.attributes(number, node), position + _DOTS):
                 return
-            inodes.count(number, node, folder.number)
+            self._inodes.count(number, node, handle.inode.number)
 
     def _emit_dots(self, folder: Inode, start: int, emit: Emit) -> bool:
         parent = next((one for one in self._inodes.ancestors(folder) if one is not folder), folder)

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
-from icatfs.catalogue.node import Node
+from icatfs.catalogue.node import Glimpse, Node
 from icatfs.errors import IcatfsError, StaleHandle
 from icatfs.fs.inodes import Inode
 from icatfs.fs.ports import CacheFile, Draft, Listing
@@ -55,7 +56,11 @@ class DraftHandle:
     draft: Draft
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+_WINDOW = 256
+"""Entries of a listing to prepare at once; the kernel takes some 30 with each request."""
+
+
+@dataclass(slots=True, eq=False)
 class FolderHandle:
     """A listing of when the folder was opened: catalogue first, then local entries.
 
@@ -67,21 +72,15 @@ class FolderHandle:
     """Who opened it, 0 where that cannot be known: whose signals end a wait."""
     listing: Listing
     local: Sequence[Node]
+    _first: int = 0
+    _window: Sequence[Glimpse | Node] = ()
+    """The entries from position ``_first`` on that were prepared last."""
 
-    def entries(self, start: int) -> Iterator[tuple[int, Node]]:
-        """The entries that are there from the given position on, with the position after each.
-
-        The local ones come when the whole listing was read, not together with any of it: more of
-        it may arrive.
-        """
-        count = len(self.listing)
-        if start < count:
-            for position in range(start, count):
-                yield position + 1, self.listing[position]
-            return
-        for position, node in enumerate(self.local[start - count :], start):
-            if self.listing.find(node.name) is None:
-                yield position + 1, node
+    def entries(self, start: int) -> Iterator[Glimpse | Node]:
+        """Entries of the catalogue from the given position on: all that are there, or some."""
+        if not self._first <= start < self._first + len(self._window):
+            self._first, self._window = start, self.listing.glimpses(start, start + _WINDOW)
+        return islice(self._window, start - self._first, None)
 
 
 FileHandle = ReadHandle[F] | DraftHandle

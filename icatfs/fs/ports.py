@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from icatfs.catalogue.node import Node, NodeKey
+    from icatfs.catalogue.node import Glimpse, Node, NodeKey
     from icatfs.errors import DataArchived
     from icatfs.values import ContentVersion, DatafileId, DatasetId, OnlineStatus
 
@@ -71,6 +71,20 @@ class Listing(Protocol):
         """The entry of this name."""
         ...
 
+    @property
+    def identity(self) -> object:
+        """What listings of the same entries at the same positions have in common."""
+        ...
+
+    def glimpses(self, start: int, stop: int) -> Sequence[Glimpse | Node]:
+        """The entries from ``start`` to before ``stop``, as far as they are there."""
+        ...
+
+    def position_of(self, datafile: int) -> int | None:
+        """Where the file of this datafile is."""
+        ...
+
+    def name(self, position: int) -> str: ...
     async def has_more(self, count: int) -> bool:
         """Whether there are more than ``count`` entries; waits while that may still come.
 
@@ -221,6 +235,10 @@ class Writing(Protocol):
 
     def is_own(self, node: Node) -> bool:
         """Whether this mount may change the entry: it made it, or everything may be changed."""
+        ...
+
+    def is_own_file(self, datafile: int) -> bool:
+        """The same of a stored file, by its id."""
         ...
 
     def may_add(self, folder: Node) -> bool:

@@ -104,6 +104,10 @@ class Writing:
             return DatasetId(node.key.id) in self._own_datasets
         return node.key.kind is Kind.DATAFILE and node.key.id in self._own_files
 
+    def is_own_file(self, datafile: int) -> bool:
+        """The same of a stored file, by its id."""
+        return self._mode is WriteMode.READ_WRITE or datafile in self._own_files
+
     def may_add(self, folder: Node) -> bool:
         """Whether entries can be made in this folder."""
         return self._mode is not WriteMode.READ_ONLY and folder.key.kind in (

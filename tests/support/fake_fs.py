@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from icatfs.catalogue.node import Node, NodeKey
+from icatfs.catalogue.node import Glimpse, Node, NodeKey
 from icatfs.errors import (
     AccessDenied,
     Busy,
@@ -101,6 +101,26 @@ class FakeListing:
 
     def find(self, name: str) -> Node | None:
         return self._names.get(name)
+
+    @property
+    def identity(self) -> object:
+        return self
+
+    def glimpses(self, start: int, stop: int) -> Sequence[Glimpse | Node]:
+        return [
+            Glimpse(node.name, DatafileId(node.key.id), node.size, node.mtime_ns)
+            if node.kind is Kind.DATAFILE
+            else node
+            for node in self._nodes[start:stop]
+        ]
+
+    def position_of(self, datafile: int) -> int | None:
+        keys = [node.key for node in self._nodes]
+        key = NodeKey(Kind.DATAFILE, datafile)
+        return keys.index(key) if key in keys else None
+
+    def name(self, position: int) -> str:
+        return self._nodes[position].name
 
     async def has_more(self, count: int) -> bool:
         return len(self) > count
@@ -427,6 +447,9 @@ class FakeWriting:
 
     def is_own(self, node: Node) -> bool:
         return self._mode is WriteMode.READ_WRITE or node.key.id < 0 or node.key in self.own
+
+    def is_own_file(self, datafile: int) -> bool:
+        return self._mode is WriteMode.READ_WRITE or NodeKey(Kind.DATAFILE, datafile) in self.own
 
     def may_add(self, folder: Node) -> bool:
         return folder.key.kind in (Kind.VISIT, Kind.DATASET, Kind.FOLDER)
