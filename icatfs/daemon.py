@@ -155,12 +155,13 @@ async def _build(
     ids = await find_ids(config, transport)
     mode = await _write_mode(config, ids)
     ttl = Ttl(default_s=config.ttl_s, running_visit_s=config.ttl_running_s)
-    catalogue = await enter(open_catalogue(icat, keeper, ttl=ttl))
-    root = await _root(catalogue, config.path)
     _private_folder(config.cache_dir)
+    cache = config.cache_dir / _cache_name(icat.url, keeper.user_name)
+    catalogue = await enter(open_catalogue(icat, keeper, ttl=ttl, kept_in=cache / "listings"))
+    root = await _root(catalogue, config.path)
     store = await enter(
         open_store(
-            config.cache_dir / _cache_name(icat.url, keeper.user_name),
+            cache,
             max_bytes=config.cache_size,
             min_free_bytes=_MIN_FREE_BYTES,
             server=icat.url,

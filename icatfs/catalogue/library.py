@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from icatfs.catalogue import fetching, naming, relisting
+from icatfs.catalogue import fetching, naming
 from icatfs.catalogue.arrival import Arrival
 from icatfs.catalogue.columns import DatafileRows
 from icatfs.catalogue.dataset import DatasetSnapshot
 from icatfs.catalogue.node import Node, NodeKey, datafile_node, dataset_node, inside_key
+from icatfs.catalogue.relisting import Growth, rebuilt
 from icatfs.catalogue.shelf import Shelf, Shelves, Snapshot
 from icatfs.icat import query as q
 from icatfs.icat.records import DatasetRow
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from icatfs.catalogue.lifetimes import Lifetimes
     from icatfs.catalogue.listing import Visits
     from icatfs.catalogue.questions import Questions
+    from icatfs.catalogue.relisting import Relisting
 
 _INLINE_ROWS = 20_000
 """Up to so many rows become a snapshot in the event loop, more in a thread."""
@@ -44,11 +46,13 @@ class Library:
         questions: Questions,
         nursery: trio.Nursery,
         *,
+        relisting: Relisting,
         lifetimes: Lifetimes,
         clock: Callable[[], float],
     ) -> None:
         # given
         self._questions = questions
+        self._relisting = relisting
         self._lifetimes = lifetimes
         self._clock = clock
         # mutable: what is remembered
@@ -169,24 +173,11 @@ class Library:
         return snapshot
 
     async def _relisted(self, shelf: Shelf[Any], arrival: Arrival, since: int) -> Snapshot:
-        """The dataset as it is now, at the least cost; see `icatfs.catalogue.relisting`."""
-        dataset = _row(shelf)
-        last = shelf.last()
-        page = await self._questions.page_size()
-        now = self._clock()
-        is_trusted = now < shelf.listed_s + relisting.TRUSTED_S
-        if isinstance(last, DatasetSnapshot) and len(last) >= page and is_trusted:
-            rows = await relisting.brought_up_to_date(self._questions, dataset.id, last.rows)
-            if rows is last.rows and shelf.changes == since:
-                shelf.confirm(self.expires(shelf))
-                return last
-            if rows is not None:
-                return await self._install(shelf, rows, since, arrival)
-        snapshot = await relisting.listed(self._questions, dataset, arrival)
-        shelf.listed_s = now
-        if len(snapshot) >= page:
-            shelf.is_large = True
-        return await self._install(shelf, snapshot.rows, since, arrival, snapshot)
+        found = await self._relisting.ask(shelf, arrival)
+        if shelf.changes == since and found.rows is shelf.last_rows():
+            confirmed: Snapshot = shelf.confirm(self.expires(shelf))
+            return confirmed
+        return await self._install(shelf, found.rows, since, arrival, found.snapshot)
 
     async def _install(
         self,
@@ -211,7 +202,7 @@ class Library:
                 snapshot = made
             elif arrival is not None and isinstance(merged, DatafileRows):
                 shown = arrival if arrival.snapshot is None else Arrival()
-                snapshot = await relisting.rebuilt(_row(shelf), merged, shown)
+                snapshot = await rebuilt(_row(shelf), merged, shown)
             elif len(merged) > _INLINE_ROWS:
                 snapshot = await trio.to_thread.run_sync(shelf.make, merged)
             else:
@@ -221,6 +212,9 @@ class Library:
         shelf.install(snapshot, self.expires(shelf))
         if isinstance(snapshot, DatasetSnapshot):
             shelf.is_regular = snapshot.is_regular
+            if self._relisting.is_worth_keeping(shelf):
+                keep = partial(self._relisting.keep, shelf, snapshot.rows)
+                self._flights.start((shelf, "keep"), keep)
         self.shelves.shrink()
         return snapshot
 
@@ -259,7 +253,7 @@ class Library:
         since = shelf.changes
         first = await self._questions.first_datafiles(DatasetId(shelf.key.id))
         if first.is_all:
-            growth = relisting.Growth(_row(shelf), Arrival())
+            growth = Growth(_row(shelf), Arrival())
             await growth.take(first.rows, is_last=True)
             made = growth.snapshot
             return await self._install(shelf, made.rows, since, made=made)

@@ -29,6 +29,10 @@ class Lifetimes:
         # mutable: the visits known to be running
         self._running: set[InvestigationId] = set()
 
+    def wall_s(self) -> float:
+        """What the clock on the wall says, in seconds since 1970."""
+        return self._wall().timestamp()
+
     def ttl_s(self, shelf: Shelf[Any]) -> float:
         """How long an answer about a folder is good."""
         visit = shelf.key.id if shelf.key.kind is Kind.VISIT else shelf.visit

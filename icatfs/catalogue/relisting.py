@@ -13,37 +13,47 @@ shortly before the latest change that is known, and only if that still does not 
 facility's mark, as after removals, everything. A dataset of one page is fetched again: the page
 costs less than the mark (147 against 377 ms, for an ordinary user among 200,000 files).
 
-**What a mark cannot tell**: that an entry was changed before the latest change we know, but in a
-transaction that ended after we had listed, and that the sum of all sizes stayed the same; or that a
-file was removed and another of the same size, older than all, became visible. So marks are believed
-for `TRUSTED_S` after everything was asked for, and no longer.
+**What a mark cannot tell**: that an entry was changed before the latest change we know, in a
+transaction that ended after we had listed, while the sum of all sizes stayed the same. That cannot
+have happened where the latest change was old when everything was asked for; else marks are believed
+for `TRUSTED_S` only. Nor that a file was removed and another of the same size, which had been
+changed before, became visible: so none is believed for longer than `TRUSTED_AT_REST_S`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import trio
 
 from icatfs.catalogue.columns import DatafileRows, blocks, microseconds
 from icatfs.catalogue.dataset import DatasetSnapshot
+from icatfs.catalogue.kept import Kept
+from icatfs.icat.records import DatafileRow
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from icatfs.catalogue.arrival import Arrival
     from icatfs.catalogue.columns import Block
+    from icatfs.catalogue.kept import KeptListings
+    from icatfs.catalogue.lifetimes import Lifetimes
     from icatfs.catalogue.questions import Questions
-    from icatfs.icat.records import DatafileRow, DatasetRow, Mark
+    from icatfs.catalogue.shelf import Shelf
+    from icatfs.icat.records import DatasetRow, Mark
     from icatfs.values import DatasetId
 
 TRUSTED_S = 1800.0
-"""How long marks are believed in place of a whole listing."""
+TRUSTED_AT_REST_S = 7 * 86_400.0
+"""How long marks are believed in place of a whole listing, by whether changes were going on."""
+_AT_REST_S = 7_200.0
+"""After so long without a change none is under way: beyond any transaction, and clocks differ."""
 _MARGIN = timedelta(seconds=120 + 3700)
 """A change is dated before it can be seen, and in local time, which jumps by an hour twice a year
 (icat.server 6.2.1)."""
+_KEPT_EVERY_S = 600.0
+"""A large dataset that changes all the time is not written to the disk each time."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -64,6 +74,71 @@ def _of_rows(rows: DatafileRows) -> _Sum:
 def _of_mark(mark: Mark) -> _Sum:
     newest = 0 if mark.newest is None else microseconds(mark.newest)
     return _Sum(mark.count, mark.last_id, newest, mark.size)
+
+
+@dataclass(frozen=True, slots=True)
+class _Current:
+    """Rows brought up to date; ``new`` are those of higher ids if these are all that is new."""
+
+    rows: DatafileRows
+    new: Sequence[DatafileRow] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The rows of a dataset as they are now, and a snapshot of them if one was made."""
+
+    rows: DatafileRows
+    snapshot: DatasetSnapshot | None = None
+
+
+class Relisting:
+    """Lists datasets at the least cost, with what is known of them here and on the disk."""
+
+    def __init__(self, questions: Questions, listings: KeptListings, lifetimes: Lifetimes) -> None:
+        self._questions = questions
+        self._listings = listings
+        self._lifetimes = lifetimes
+
+    async def ask(self, shelf: Shelf[Any], arrival: Arrival) -> Found:
+        """The rows that the snapshot of the shelf has, those very ones, if they are still true.
+
+        What is asked for anew is shown by ``arrival`` as it comes.
+        """
+        dataset, changes, last = shelf.dataset, shelf.changes, shelf.last_rows()
+        assert dataset is not None
+        page, now = await self._questions.page_size(), self._lifetimes.wall_s()
+        known = None
+        if last is not None:
+            known = Kept(last, shelf.listed_at) if len(last) >= page else None
+        elif self._listings.has(dataset.id):
+            known = await trio.to_thread.run_sync(self._listings.load, dataset.id)
+        if known is not None and _is_trusted(known, now):
+            current = await _brought_up_to_date(self._questions, dataset.id, known.rows)
+            if current is not None:
+                if last is None and current.rows is known.rows:
+                    shelf.kept_at = now
+                shelf.listed_at, shelf.is_large = known.listed_at, True
+                if current.new is not None and changes == shelf.changes:
+                    return Found(shelf.taken_in(current.new) or current.rows)
+                return Found(current.rows)
+        growth = Growth(dataset, arrival)
+        await self._questions.datafiles(dataset.id, growth.take)
+        shelf.listed_at = now
+        shelf.is_large = shelf.is_large or len(growth.snapshot) >= page
+        return Found(growth.snapshot.rows, growth.snapshot)
+
+    def is_worth_keeping(self, shelf: Shelf[Any]) -> bool:
+        """Whether to have the listing of a dataset on the disk."""
+        since_s = self._lifetimes.wall_s() - shelf.kept_at
+        return shelf.is_large and shelf.listed_at > 0 and not 0 <= since_s < _KEPT_EVERY_S
+
+    async def keep(self, shelf: Shelf[Any], rows: DatafileRows) -> None:
+        """Have it there."""
+        assert shelf.dataset is not None
+        shelf.kept_at = self._lifetimes.wall_s()
+        kept = Kept(rows.copy(), shelf.listed_at)
+        await trio.to_thread.run_sync(self._listings.save, shelf.dataset.id, kept)
 
 
 class Growth:
@@ -96,13 +171,6 @@ class Growth:
             await trio.lowlevel.checkpoint()
 
 
-async def listed(questions: Questions, dataset: DatasetRow, arrival: Arrival) -> DatasetSnapshot:
-    """Everything, asked for anew; shown by ``arrival`` as it comes."""
-    growth = Growth(dataset, arrival)
-    await questions.datafiles(dataset.id, growth.take)
-    return growth.snapshot
-
-
 async def rebuilt(dataset: DatasetRow, rows: DatafileRows, arrival: Arrival) -> DatasetSnapshot:
     """The snapshot of rows that are true; shown by ``arrival`` as it is made."""
     growth = Growth(dataset, arrival)
@@ -112,20 +180,28 @@ async def rebuilt(dataset: DatasetRow, rows: DatafileRows, arrival: Arrival) -> 
     return growth.snapshot
 
 
-async def brought_up_to_date(
+def _is_trusted(kept: Kept, now: float) -> bool:
+    """Whether a mark may confirm these rows; ``now`` is in seconds since 1970."""
+    age_s = now - kept.listed_at
+    was_at_rest = kept.listed_at - kept.rows.newest / 1e6 > _AT_REST_S
+    return 0 <= age_s < (TRUSTED_AT_REST_S if was_at_rest else TRUSTED_S)
+
+
+async def _brought_up_to_date(
     questions: Questions, dataset: DatasetId, known: DatafileRows
-) -> DatafileRows | None:
+) -> _Current | None:
     """The rows as they are now, ``known`` itself if nothing has changed; None: ask for all."""
     mark = await questions.mark(dataset)
     truth, ours = _of_mark(mark), _of_rows(known)
     if truth == ours:
-        return known
+        return _Current(known, ())
     if truth.count < ours.count or truth.count > 2 * ours.count:
         return None
     if (truth.last_id or 0) > (ours.last_id or 0):
-        known = known.edited((), await _above(questions, dataset, ours.last_id))
+        new = await _above(questions, dataset, ours.last_id)
+        known = known.edited((), new)
         if _of_rows(known) == truth:
-            return known
+            return _Current(known, new)
     if mark.newest is None:
         return None
     since = _EPOCH + timedelta(microseconds=ours.newest_us) - _MARGIN
@@ -133,7 +209,7 @@ async def brought_up_to_date(
     if changed is None:
         return None
     known = known.edited((), changed)
-    return known if _of_rows(known) == truth else None
+    return _Current(known, None) if _of_rows(known) == truth else None
 
 
 async def _above(

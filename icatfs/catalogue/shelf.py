@@ -28,7 +28,14 @@ if TYPE_CHECKING:
 MAX_FOLDERS = 8_192
 MAX_ROWS = 2_000_000
 PATIENCE = 24
-"""Single questions about one folder before it is listed."""
+PATIENCE_IF_LARGE = 300
+"""Single questions about one folder before it is listed: a name costs ICAT 7 ms, and a page 147 (an
+ordinary user among 200,000 files, icat.server 6.2.1), so 24 names are a page and a bit; a folder of
+more than a page has 14 of them, or a hundred."""
+_FEW = 2_000
+"""Rows that a snapshot takes in while others wait."""
+_MANY = 20_000
+"""Rows of which no new snapshot is made while others wait."""
 _WITHOUT_ENTITY = frozenset({Kind.INVESTIGATION, Kind.FOLDER})
 """Their keys have the id of something else."""
 
@@ -90,9 +97,10 @@ class Shelf(Generic[S]):
         self.is_large = False
         self.is_regular = True
         # mutable: how far its listing has come, while it is being listed; of a dataset, when all
-        # of its rows were last asked for
+        # of its rows were last asked for, in seconds since 1970, and when they were last kept
         self.arrival: Arrival | None = None
-        self.listed_s = 0.0
+        self.listed_at = 0.0
+        self.kept_at = 0.0
 
     def renew(self, make: Callable[[Sequence[Any]], S], dataset: DatasetRow) -> None:
         """Snapshots made from now on are of a newer row of the dataset."""
@@ -114,11 +122,19 @@ class Shelf(Generic[S]):
     @property
     def is_worth_listing(self) -> bool:
         """Whether so many single questions were asked that the whole folder is cheaper."""
-        return self._questions >= PATIENCE
+        return self._questions >= (PATIENCE_IF_LARGE if self.is_large else PATIENCE)
 
     def snapshot(self, now: float) -> S | None:
-        """The snapshot while it is good, with own changes."""
-        return self.last() if now < self.expires else None
+        """The snapshot while it is good, with own changes; None if these take long to work in."""
+        if now >= self.expires or (self._gone and self.rows > _MANY):
+            return None
+        return self.last()
+
+    def last_rows(self) -> Any:
+        """The rows of the snapshot, be it out of date, without those removed; None without one."""
+        if self._snapshot is None or not self._gone:
+            return None if self._snapshot is None else self._snapshot.rows
+        return edited(self._snapshot.rows, self._gone, ())
 
     def make(self, rows: Sequence[Any]) -> S:
         """A snapshot of these rows; pure, and slow where there are many."""
@@ -140,7 +156,7 @@ class Shelf(Generic[S]):
             node = self._snapshot.find(path)
             if node is not None and node.kind is Kind.DATAFILE and node.key.id not in self._gone:
                 return Answer(node, self.expires)
-        snapshot = self.last()
+        snapshot = self.snapshot(now)
         return None if snapshot is None else Answer(snapshot.find(path), self.expires)
 
     def by_id(self, entity_id: int, now: float) -> Answer | None:
@@ -162,12 +178,18 @@ class Shelf(Generic[S]):
     def arrived(self, path: str) -> Node | None:
         """The entry of this path, if a listing that is under way has it already."""
         arrival = self.arrival
-        return arrival.snapshot.find(path) if arrival and arrival.snapshot else None
+        node = arrival.snapshot.find(path) if arrival and arrival.snapshot else None
+        return node if node is None or self._is_unchanged(node) else None
 
     def arrived_by_id(self, entity_id: int) -> Node | None:
         """The entry of this entity, if a listing that is under way has it already."""
         arrival = self.arrival
-        return arrival.snapshot.by_id(entity_id) if arrival and arrival.snapshot else None
+        node = arrival.snapshot.by_id(entity_id) if arrival and arrival.snapshot else None
+        return node if node is None or self._is_unchanged(node) else None
+
+    def _is_unchanged(self, node: Node) -> bool:
+        """Whether this mount has neither made nor removed a file; a folder has no changes."""
+        return node.kind is not Kind.DATAFILE or node.key.id not in self._own
 
     def merged(self, rows: Sequence[Any], since: int) -> Sequence[Any]:
         """The rows of a query that began after ``since`` changes, with all later ones."""
@@ -176,12 +198,21 @@ class Shelf(Generic[S]):
             return rows
         return edited(rows, late, [row for row in late.values() if row is not None])
 
-    def confirm(self, expires: float) -> None:
-        """The facility says that the snapshot, which has no changes that it does not, is true."""
+    def taken_in(self, new: Sequence[Any]) -> Any:
+        """The rows of the snapshot, which has taken in these; None if it had to be made anew."""
+        snapshot = self._snapshot
+        if snapshot is None or self._gone or len(new) > _FEW:
+            return None
+        return snapshot.rows if all(snapshot.append(row) for row in new) else None
+
+    def confirm(self, expires: float) -> S:
+        """The facility says that the snapshot, from which nothing was removed, is true."""
+        assert self._snapshot is not None
         self.expires = expires
         self.answers.clear()
         self._questions = 0
         self._own.clear()
+        return self._snapshot
 
     def install(self, snapshot: S, expires: float) -> None:
         """Take a new snapshot, of `merged` rows; nothing may have changed since that."""
@@ -206,9 +237,13 @@ class Shelf(Generic[S]):
         if self._snapshot is None:
             self._adopt_answer(path, node, expires)
             return node
-        snapshot = self.last()
+        snapshot = self._snapshot if self.rows > _MANY else self.last()
         assert snapshot is not None
         if snapshot.by_id(row.id) is not None or not snapshot.append(row):
+            if self.rows > _MANY:  # is worked in when it is next listed, in small steps
+                self.expires = 0.0
+                self._adopt_answer(path, node, expires)
+                return node
             snapshot = self._snapshot = self._make(edited(snapshot.rows, (row.id,), [row]))
         self._adopt_answer(path, node, expires)
         return snapshot.by_id(row.id) or node

@@ -34,6 +34,7 @@ import trio
 from cachetools import TTLCache
 
 from icatfs.catalogue import fetching, naming
+from icatfs.catalogue.kept import KeptListings
 from icatfs.catalogue.library import Library
 from icatfs.catalogue.lifetimes import Lifetimes
 from icatfs.catalogue.listing import Listing
@@ -47,12 +48,14 @@ from icatfs.catalogue.node import (
     root_node,
 )
 from icatfs.catalogue.questions import Questions
+from icatfs.catalogue.relisting import Relisting
 from icatfs.errors import NotADirectory, NotFound
 from icatfs.icat.records import DatasetRow
 from icatfs.values import DatasetId, InvestigationId, Kind
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+    from pathlib import Path
 
     from icatfs.catalogue.arrival import Arrival
     from icatfs.catalogue.shelf import Shelf, Snapshot
@@ -97,6 +100,7 @@ class Catalogue:
         self,
         questions: Questions,
         library: Library,
+        listings: KeptListings,
         *,
         facts_s: float,
         clock: Callable[[], float],
@@ -104,6 +108,7 @@ class Catalogue:
         # given
         self._questions = questions
         self._library = library
+        self._listings = listings
         # constant
         self.root = root_node()
         # mutable
@@ -158,8 +163,8 @@ class Catalogue:
         Asks nobody, and may be out of date.
         """
         shelf = self._library.shelves.get(NodeKey(Kind.DATASET, dataset))
-        snapshot = None if shelf is None else shelf.last()
-        return None if snapshot is None else snapshot.rows
+        rows: Sequence[DatafileRow] | None = None if shelf is None else shelf.last_rows()
+        return rows
 
     # -- facts that listings leave out ------------------------------------------------------------
 
@@ -230,8 +235,9 @@ class Catalogue:
         """
         shelves = self._library.shelves
         match key.kind:
-            case Kind.FOLDER:
+            case Kind.DATASET | Kind.FOLDER:
                 shelves.drop(NodeKey(Kind.DATASET, key.id))
+                self._listings.drop(DatasetId(key.id))
             case Kind.FACILITY:
                 shelves.drop(key)
                 for name in [s.key for s in shelves if s.key.kind is Kind.INVESTIGATION]:
@@ -283,20 +289,26 @@ async def open_catalogue(
     keeper: SessionKeeper,
     *,
     ttl: Ttl,
+    kept_in: Path | None = None,
     clock: Callable[[], float] = trio.current_time,
     wall: Callable[[], datetime] = _now,
 ) -> AsyncIterator[Catalogue]:
-    """The tree as this user sees it. At the end, questions under way are given up."""
-    questions = Questions(icat, keeper)
+    """The tree as this user sees it. At the end, questions under way are given up.
+
+    ``kept_in`` is a folder, of this user and facility, for what the next mount can use.
+    """
+    questions, listings = Questions(icat, keeper), KeptListings(kept_in)
     try:
         async with trio.open_nursery() as nursery:
+            lifetimes = Lifetimes(ttl.default_s, ttl.running_visit_s, wall)
             library = Library(
                 questions,
                 nursery,
-                lifetimes=Lifetimes(ttl.default_s, ttl.running_visit_s, wall),
+                relisting=Relisting(questions, listings, lifetimes),
+                lifetimes=lifetimes,
                 clock=clock,
             )
-            yield Catalogue(questions, library, facts_s=ttl.default_s, clock=clock)
+            yield Catalogue(questions, library, listings, facts_s=ttl.default_s, clock=clock)
             nursery.cancel_scope.cancel()
     except BaseExceptionGroup as group:  # the questions end without any: it is the caller's
         if len(group.exceptions) > 1:

@@ -26,6 +26,7 @@ from icatfs.values import DatafileId, DatasetId, FacilityId, InvestigationId
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
+    from pathlib import Path
 
     from icatfs.catalogue.tree import Catalogue
     from icatfs.icat.client import IcatClient
@@ -50,6 +51,7 @@ class FakeIcat:
         self.fold: Callable[[str], str] = str
         self.queries: Counter[str] = Counter()
         self.gate: trio.Event | None = None
+        self._through = 0
         self.error: Exception | None = None
 
     @property
@@ -60,8 +62,20 @@ class FakeIcat:
         self.queries[what] += 1
         await trio.lowlevel.checkpoint()
 
+    def gate_after(self, answers: int) -> None:
+        """Let so many answers through, and have the others wait for `open_gate`."""
+        self._through, self.gate = answers, trio.Event()
+
+    def open_gate(self) -> None:
+        assert self.gate is not None
+        self.gate.set()
+        self.gate = None
+
     async def _answer(self) -> None:
         """The answer was made; it arrives when the gate is open."""
+        if self._through:
+            self._through -= 1
+            return
         if self.gate is not None:
             await self.gate.wait()
         if self.error is not None:
@@ -166,7 +180,8 @@ class FakeIcat:
             return []
         window = walk.window
         assert window is not None
-        after, upto = window.after or -1, window.upto or 2**63
+        after = -1 if window.after is None else window.after
+        upto = 2**63 if window.upto is None else window.upto
         within = [row for row in rows if after < row.id <= upto]
         is_first = window.after is None
         page = (await self._rows("datafiles" if is_first else "more", within))[: window.count]
@@ -261,12 +276,17 @@ class World:
 
     @asynccontextmanager
     async def catalogue(
-        self, *, default_s: float = 60.0, running_s: float = 15.0
+        self,
+        *,
+        default_s: float = 60.0,
+        running_s: float = 15.0,
+        kept_in: Path | None = None,
     ) -> AsyncIterator[Catalogue]:
         async with open_catalogue(
             cast("IcatClient", self.icat),
             cast("SessionKeeper", FakeKeeper()),
             ttl=Ttl(default_s, running_s),
+            kept_in=kept_in,
             clock=lambda: self.now,
             wall=lambda: self.wall,
         ) as catalogue:
