@@ -105,7 +105,7 @@ class Landing:
         self._orders: deque[_Order] = deque()
         self._ahead = start
         # mutable
-        self._left = False
+        self._left = self._is_over = False
         self.disk_refused = False
         """Whether the worker could not write for want of room."""
         body.into(self)
@@ -113,7 +113,9 @@ class Landing:
     def order_ahead(self, position: int) -> None:
         """Order what comes, up to a distance from what has arrived."""
         most = min(_AHEAD, max(self._file.room, CHUNK))
-        while self._ahead < self._size and self._ahead - position <= most // 2:
+        while (
+            not self._is_over and self._ahead < self._size and self._ahead - position <= most // 2
+        ):
             order = self._next(max(most // 2, CHUNK))
             self._orders.append(order)
             self._ahead = order.stop
@@ -139,6 +141,7 @@ class Landing:
 
     def over(self, *, disk_refused: bool) -> None:
         """Nobody writes for this body any more."""
+        self._is_over = True
         self.disk_refused = disk_refused
         while self._orders:
             self._settle(self._orders.popleft(), disk_refused=disk_refused)
