@@ -192,7 +192,9 @@ class ContentStore:
 
     def disk_refused(self, count: int) -> bool:
         """The disk took no more: make room for so many bytes; whether it may work now."""
-        return self.room.make_room(count)
+        is_freed = self.room.make_room(count)
+        self.room.look_at_disk()  # others wrote: what we thought is free is not
+        return is_freed
 
     def count(self, change: int) -> None:
         """So many bytes more, or fewer, are on the disk."""

@@ -104,14 +104,18 @@ class IdsClient:
         return await self._open(_raw(session, datafile), offset, gives_way=gives_way)
 
     async def move_data(
-        self, session: str, datafile: DatafileId, offset: int = 0
+        self, session: str, datafile: DatafileId, offset: int = 0, *, waits: bool = True
     ) -> ByteStream | MovedStream:
-        """The same bytes, brought by a process of their own if possible; gives way."""
+        """The same bytes, brought by a process of its own where there is one; gives way.
+
+        ``waits``: until there is one.
+        """
         stream = await self._transport.open_moved(
             f"{self.url}/getData",
             params=_raw(session, datafile),
             headers=_from(offset),
             gives_way=True,
+            waits=waits,
         )
         await _check_begun(stream, offset)
         return stream

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from icatfs.ids.selection import Selection
@@ -13,30 +14,32 @@ if TYPE_CHECKING:
     from icatfs.values import ContentVersion
 
 
-_MOVED = 2 * 2**20
-"""Fewer bytes come sooner, and at less cost, without a process of their own."""
+_WORTH_WAITING = 2 * 2**20
+"""For fewer bytes the start of a worker process takes longer than it saves."""
 
 
 class DataSource:
     """Opens streams of raw bytes with the session of one mount."""
 
-    def __init__(self, ids: IdsClient, keeper: SessionKeeper, *, moved_from: int = _MOVED) -> None:
-        """``moved_from``: from so many bytes on a process of their own brings them."""
+    def __init__(
+        self, ids: IdsClient, keeper: SessionKeeper, *, waits_from: int = _WORTH_WAITING
+    ) -> None:
+        """``waits_from``: for so many bytes wait until there is a process to bring them."""
         self._ids = ids
         self._keeper = keeper
-        self._moved_from = moved_from
+        self._waits_from = waits_from
 
     async def __call__(self, version: ContentVersion, offset: int) -> ByteStream | MovedStream:
-        """The bytes from ``offset`` to the end; many of them as a `MovedStream`.
+        """The bytes from ``offset`` to the end; by a process of its own where there is one.
 
         A raw answer for a datafile without a catalogued size claims to be empty and is not
         (ids.server 2.1.1, getData); prepared, the same bytes come in chunks and end where they end.
-        Raises what `IdsClient.open_data` raises: DataArchived, Busy, NotFound, AccessDenied ...
+        Raises what `IdsClient.move_data` raises: DataArchived, Busy, NotFound, AccessDenied ...
         """
         if version.size is not None:
-            if version.size - offset >= self._moved_from:
-                return await self._keeper.run(self._ids.move_data, version.datafile, offset)
-            return await self._keeper.run(self._ids.open_data, version.datafile, offset)
+            waits = version.size - offset >= self._waits_from
+            ask = partial(self._ids.move_data, waits=waits)
+            return await self._keeper.run(ask, version.datafile, offset)
         selection = Selection(datafiles=(version.datafile,))
         prepared = await self._keeper.run(self._ids.prepare, selection, zip=False)
         return await self._ids.open_prepared(prepared, offset)

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import httpx
 import trio
 
-from icatfs.errors import FacilityUnreachable, IcatfsError
+from icatfs.errors import FacilityTimeout, FacilityUnreachable, IcatfsError
 from icatfs.transport.admission import Lane
 from icatfs.transport.patience import OVERLOADED_S, Attempt, Fault
+
+if TYPE_CHECKING:
+    from icatfs.transport.stream import ByteStream
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,3 +52,13 @@ def judge(answer: Answer, outcome: object, lane: Lane, begun: float, url: str) -
         raise Failed(Fault.GATEWAY, begun, error=FacilityUnreachable(text))
     if answer.status == 500 and (is_late or lane is Lane.CATALOGUE):
         raise Failed(Fault.FAILED, begun, answer=outcome)
+
+
+async def whole(stream: ByteStream, begun: float, most: int) -> Answer:
+    """The answer with its body, of at most so many bytes; raises Failed."""
+    try:
+        return Answer(stream.status, stream.headers, await stream.body(most))
+    except FacilityTimeout as error:
+        raise Failed(Fault.SILENT, begun, error=error) from error
+    except FacilityUnreachable as error:
+        raise Failed(Fault.BROKEN, begun, error=error) from error

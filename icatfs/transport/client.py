@@ -22,13 +22,13 @@ import httpx
 import trio
 
 from icatfs import __version__
-from icatfs.errors import FacilityTimeout, FacilityUnreachable
-from icatfs.mover.mover import Mover, MoverStatus, Stopped, Unusable, open_mover
+from icatfs.mover.mover import Mover, MoverStatus, Unusable, open_mover
+from icatfs.mover.process import Stopped
 from icatfs.transport.admission import Admission, AdmissionStatus, Lane, Limits, Slot
-from icatfs.transport.attempt import Answer, Failed, judge
+from icatfs.transport.attempt import Answer, Failed, judge, whole
 from icatfs.transport.faults import explained, meaning
 from icatfs.transport.moving import MovedStream, can_move, question
-from icatfs.transport.patience import Attempt, Fault, Patience
+from icatfs.transport.patience import Attempt, Patience
 from icatfs.transport.stream import LARGEST_ERROR, SILENCE_S, ByteStream
 from icatfs.transport.tls import tls_context
 from icatfs.transport.uploading import EarlyAnswer, Watch, WatchedBody, ended
@@ -133,7 +133,7 @@ class Transport:
                 begun = trio.current_time()
                 request = self._build(client, method, url, params, timeout_s, form=form)
                 stream = await self._head(client, request, begun)
-                answer = await _whole(stream, begun, _LARGEST_ANSWER)
+                answer = await whole(stream, begun, _LARGEST_ANSWER)
                 self._judge(answer, answer, lane, begun, url)
                 return answer
 
@@ -157,6 +157,9 @@ class Transport:
         place: the reader asks again for the rest.
         """
 
+        if lane is Lane.BULK and self._mover is not None:
+            self._mover.prepare()
+
         async def attempt() -> ByteStream:
             slot = await self._admission.acquire(lane, gives_way=gives_way)
             try:
@@ -164,7 +167,7 @@ class Transport:
                 request = self._build(self._single, method, url, params, timeout_s, headers=headers)
                 stream = await self._head(self._single, request, begun, slot)
                 if stream.status >= 400:
-                    answer = await _whole(stream, begun, LARGEST_ERROR)
+                    answer = await whole(stream, begun, LARGEST_ERROR)
                     self._judge(answer, stream, lane, begun, url)
                 return stream
             except BaseException:  # not swallowed: nobody else knows of the slot yet
@@ -174,11 +177,17 @@ class Transport:
         return await self._persist(attempt, idempotent=True)
 
     async def open_moved(
-        self, url: str, *, params: Mapping[str, str], headers: Mapping[str, str], gives_way: bool
+        self,
+        url: str,
+        *,
+        params: Mapping[str, str],
+        headers: Mapping[str, str],
+        gives_way: bool,
+        waits: bool,
     ) -> ByteStream | MovedStream:
-        """GET a large body on lane BULK, otherwise like ``open_stream``.
+        """GET a body on lane BULK, by the mover; otherwise like ``open_stream``.
 
-        Where there is no mover, or no way for it, that is what comes.
+        That is what comes where there is no mover, no way for it, or none yet without ``waits``.
         """
 
         async def attempt() -> MovedStream:
@@ -195,7 +204,7 @@ class Transport:
                 slot.release()
                 raise
 
-        if can_move(self._mover, httpx.URL(url)):
+        if can_move(self._mover, httpx.URL(url), waits=waits):
             with suppress(Unusable):
                 return await self._persist(attempt, idempotent=True)
         return await self.open_stream(
@@ -245,7 +254,7 @@ class Transport:
             extensions={**head.extensions, "trace": watch.saw},
         )
         stream = await self._head(self._single, request, begun)
-        answer = await _whole(stream, begun, LARGEST_ERROR)
+        answer = await whole(stream, begun, LARGEST_ERROR)
         self._judge(answer, answer, Lane.BULK, begun, str(head.url))
         return answer
 
@@ -347,15 +356,6 @@ class Transport:
         self._bytes_out += size
 
 
-async def _whole(stream: ByteStream, begun: float, most: int) -> Answer:
-    try:
-        return Answer(stream.status, stream.headers, await stream.body(most))
-    except FacilityTimeout as error:
-        raise Failed(Fault.SILENT, begun, error=error) from error
-    except FacilityUnreachable as error:
-        raise Failed(Fault.BROKEN, begun, error=error) from error
-
-
 @asynccontextmanager
 async def open_transport(
     *,
@@ -366,18 +366,20 @@ async def open_transport(
     unreachable_s: float = 10.0,
     silence_s: float = SILENCE_S,
     http: httpx.AsyncBaseTransport | None = None,
+    moves: bool = True,
 ) -> AsyncIterator[Transport]:
     """A transport whose connections are closed at the end.
 
     ``unreachable_s`` is the patience with a server that does not answer at all, ``silence_s`` with
-    one that stops in the middle of a body; ``http`` stands in for the network. ConfigError.
+    one that stops in the middle of a body; ``http`` stands in for the network. Without ``moves``
+    no process of its own brings bodies. ConfigError.
     """
     for name in ("httpx", "httpcore"):
         logging.getLogger(name).setLevel(logging.WARNING)
     tls = tls_context(ca_file, insecure=insecure)
     async with AsyncExitStack() as stack:
         mover = None
-        if http is None:
+        if http is None and moves:
             mover = await stack.enter_async_context(open_mover(ca_file=ca_file, insecure=insecure))
         transport = Transport(
             limits=limits,

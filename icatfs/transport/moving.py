@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import trio
 
 from icatfs.errors import FacilityUnreachable
-from icatfs.mover.mover import Question, Stopped
+from icatfs.mover.mover import Question
+from icatfs.mover.process import Stopped
 from icatfs.mover.wire import Trouble
 from icatfs.transport.faults import meaning
 
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 
     import httpx
 
-    from icatfs.mover.mover import Moved, Mover, Sink
+    from icatfs.mover.mover import Mover
+    from icatfs.mover.process import Moved, Sink
     from icatfs.transport.admission import Slot
 
 _PORTS = {"http": 80, "https": 443}
@@ -125,9 +127,14 @@ def question(request: httpx.Request, silence_s: float) -> Question:
     )
 
 
-def can_move(mover: Mover | None, url: httpx.URL) -> bool:
-    """Whether a worker can ask there: not through a proxy, which is httpx's business."""
+def can_move(mover: Mover | None, url: httpx.URL, *, waits: bool) -> bool:
+    """Whether a worker can ask there, now or, where one ``waits``, soon.
+
+    Not through a proxy: that is httpx's business.
+    """
     if mover is None or not mover.is_usable or url.scheme not in _PORTS:
+        return False
+    if not waits and not mover.is_running:
         return False
     proxies = urllib.request.getproxies()
     if "all" not in proxies and url.scheme not in proxies:

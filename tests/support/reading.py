@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     from icatfs.content.plan import Limits
     from icatfs.content.store import CacheFile
 
-MOVED, PIECEMEAL = 0, 2**60
-"""Sizes from which on a worker process brings the bytes: all of them, or none."""
-
 
 @dataclass(frozen=True)
 class Mounted:
@@ -82,16 +79,16 @@ async def mounted(
     max_bytes: int = 2**40,
     stall_s: float = 1.0,
     limits: Limits | None = None,
-    moved_from: int = MOVED,
+    moves: bool = True,
 ) -> AsyncIterator[Mounted]:
     auth, _, name = user.partition("/")
     credentials = Credentials(auth, {"username": name, "password": facility.users[user]})
     async with (
-        open_transport() as transport,
+        open_transport(moves=moves) as transport,
         open_session(IcatClient(transport, facility.icat), credentials) as keeper,
         open_store(folder, max_bytes=max_bytes) as store,
         open_transfer(
-            DataSource(IdsClient(transport, facility.ids), keeper, moved_from=moved_from),
+            DataSource(IdsClient(transport, facility.ids), keeper, waits_from=0),
             stall_s=stall_s,
             limits=limits,
         ) as transfer,

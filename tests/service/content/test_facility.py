@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import trio
-from support.reading import MOVED, PIECEMEAL, mounted
+from support.reading import mounted
 
 from icatfs.content.plan import Limits
 from icatfs.errors import AccessDenied, Busy, Damaged, DataArchived, IcatfsError, NotFound
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 MIB = 2**20
 
-both_ways = pytest.mark.parametrize("moved_from", [MOVED, PIECEMEAL], ids=["moved", "piecemeal"])
+both_ways = pytest.mark.parametrize("moves", [True, False], ids=["moved", "piecemeal"])
 
 
 @pytest.fixture(scope="module")
@@ -44,9 +44,9 @@ FILE = 9
 
 @both_ways
 async def test_every_file_of_the_sample_is_read_with_its_bytes(
-    facility: FacilityHandle, tmp_path: Path, moved_from: int
+    facility: FacilityHandle, tmp_path: Path, moves: bool
 ) -> None:
-    async with mounted(facility, tmp_path / "cache", moved_from=moved_from) as us:
+    async with mounted(facility, tmp_path / "cache", moves=moves) as us:
         rows = await trio.to_thread.run_sync(facility.search, "SELECT df.id FROM Datafile df")
         for datafile in rows:
             file = await us.open(datafile)
@@ -100,9 +100,9 @@ async def test_many_readers_of_many_files_make_few_requests(
     ids=str,
 )
 async def test_a_fault_that_happens_once_is_not_noticed(
-    facility: FacilityHandle, tmp_path: Path, fault: dict[str, object], moved_from: int
+    facility: FacilityHandle, tmp_path: Path, fault: dict[str, object], moves: bool
 ) -> None:
-    async with mounted(facility, tmp_path / "cache", moved_from=moved_from) as us:
+    async with mounted(facility, tmp_path / "cache", moves=moves) as us:
         await us.faults({"endpoint": "ids/getData", "times": 1, **fault})
         file = await us.open(FILE)
         with trio.fail_after(30):
@@ -129,10 +129,10 @@ async def test_a_fault_that_stays_is_an_error_and_never_a_wrong_byte(
     facility: FacilityHandle,
     tmp_path: Path,
     fault: dict[str, object],
-    moved_from: int,
+    moves: bool,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    async with mounted(facility, tmp_path / "cache", moved_from=moved_from) as us:
+    async with mounted(facility, tmp_path / "cache", moves=moves) as us:
         truth = await us.truth(FILE)
         await us.faults({"endpoint": "ids/getData", **fault})
         file = await us.open(FILE)

@@ -96,7 +96,9 @@ async def rest(stream: MovedStream) -> None:
 
 
 async def get(transport: Transport, url: str) -> ByteStream | MovedStream:
-    return await transport.open_moved(url, params={"x": "1"}, headers={}, gives_way=True)
+    return await transport.open_moved(
+        url, params={"x": "1"}, headers={}, gives_way=True, waits=True
+    )
 
 
 def status_of(transport: Transport) -> tuple[int, int]:
@@ -411,6 +413,24 @@ async def test_a_stream_gives_way_to_a_short_call() -> None:
 
 
 # The process.
+
+
+async def test_the_first_small_body_does_not_wait_for_the_worker_to_start() -> None:
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+    async with told(answer) as url, open_transport() as transport:
+
+        async def ask() -> ByteStream | MovedStream:
+            return await transport.open_moved(
+                url, params={}, headers={}, gives_way=True, waits=False
+            )
+
+        first = await ask()
+        assert isinstance(first, ByteStream)
+        assert await first.body() == b"{}"
+        with trio.fail_after(30):
+            while not isinstance(stream := await ask(), MovedStream):
+                await stream.aclose()
+        assert (await take(stream, 2)).content(0, 2) == b"{}"
 
 
 async def test_a_worker_that_is_killed_is_replaced_and_the_log_says_so(
