@@ -33,8 +33,10 @@ if TYPE_CHECKING:
 
     from icatfs.content.cachefile import CacheFile
 
+_FIRST_STEP = 2**19
 _STEP = 4 * 2**20
-_AHEAD = 2 * _STEP
+"""Orders grow with the stream from the first to this: what is under way when it is left was not
+wanted, and a stream that is left soon should not have brought much."""
 _THROUGH_MEMORY = CHUNK
 
 
@@ -101,6 +103,7 @@ class Landing:
         self._may_grant = may_grant
         # constant
         self._file = file.pin()
+        self._start = start
         # mutable: see the invariants above
         self._orders: deque[_Order] = deque()
         self._ahead = start
@@ -111,12 +114,10 @@ class Landing:
         body.into(self)
 
     def order_ahead(self, position: int) -> None:
-        """Order what comes, up to a distance from what has arrived."""
-        most = min(_AHEAD, max(self._file.room, CHUNK))
-        while (
-            not self._is_over and self._ahead < self._size and self._ahead - position <= most // 2
-        ):
-            order = self._next(max(most // 2, CHUNK))
+        """Order what comes, one order beyond the one that is being carried out."""
+        step = min(max(_FIRST_STEP, position - self._start), _STEP, self._file.room)
+        while not self._is_over and self._ahead < self._size and self._ahead - position <= step:
+            order = self._next(step)
             self._orders.append(order)
             self._ahead = order.stop
             fd = order.grant.fd if order.grant is not None else order.memory

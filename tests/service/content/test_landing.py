@@ -97,7 +97,6 @@ async def test_what_is_there_already_is_not_written_again(
             file.pwrite(start, truth[start:stop])
         assert await is_true(us, number, file)
         assert file.complete
-        assert await us.requests() == 1
         file.close()
         assert us.store.status().used_bytes == SIZE + 4096
 
@@ -105,7 +104,7 @@ async def test_what_is_there_already_is_not_written_again(
 async def test_readers_at_many_places_get_their_bytes(
     facility: FacilityHandle, tmp_path: Path
 ) -> None:
-    limits = Limits(window=256 * KIB, reach=128 * KIB)
+    limits = Limits(window=256 * KIB, glance=128 * KIB, least_reach=128 * KIB)
     async with mounted(facility, tmp_path / "cache", limits=limits) as us:
         numbers = await trio.to_thread.run_sync(images, facility)
         truths = {number: await us.truth(number) for number in numbers}
