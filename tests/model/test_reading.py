@@ -5,11 +5,9 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
@@ -25,6 +23,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from support.trouble import DATA, LASTING, PASSING, documented, read_at
 
 from icatfs.cli.measure import children
 from icatfs.facility.testing import FacilityHandle, running_facility
@@ -39,49 +38,12 @@ LONG = bool(os.environ.get("ICATFS_LONG"))
 BIG = "LARGE/BIG-1/1"
 SMALL = 8
 FILES = [f"images/image-{number:04d}.raw" for number in (1, 2, 3)]
-DATA = "ids/getData"
-
-DOCUMENTED = {
-    errno.EIO,
-    errno.EACCES,
-    errno.EBUSY,
-    errno.ESTALE,
-    errno.ETIMEDOUT,
-    errno.EHOSTUNREACH,
-    errno.EOPNOTSUPP,
-}
 REQUESTS_PER_READ = 20
 """Readers may be answered by two attempts of six requests each, and the kernel asks twice."""
-
-PASSING = [
-    {"kind": "latency", "seconds": 0.05},
-    {"kind": "session"},
-    {"kind": "reset"},
-    {"kind": "reset", "after_bytes": 100_000},
-    {"kind": "reset", "after_bytes": 3_000_000},
-    {"kind": "truncate", "after_bytes": 0},
-    {"kind": "truncate", "after_bytes": 1_000_000},
-    {"kind": "truncate_hidden", "after_bytes": 2_000_000},
-    {"kind": "corrupt", "after_bytes": 500_000},
-    {"kind": "html", "status": 502},
-    {"kind": "html", "status": 404},
-    {"kind": "error", "status": 500},
-    {"kind": "error", "status": 503, "code": "DataNotOnlineException", "message": "busy"},
-]
 
 offsets = st.integers(0, 4 * 2**20)
 sizes = st.sampled_from([1, 4096, 65_536, 300_000, 2**20, 2**22])
 files = st.integers(0, len(FILES) + SMALL - 1)
-
-
-@contextmanager
-def documented() -> Iterator[None]:
-    """What is tried in this block works, or fails in a way that the README tells of."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in DOCUMENTED:
-            raise
 
 
 class Reading(RuleBasedStateMachine):
@@ -122,6 +84,10 @@ class Reading(RuleBasedStateMachine):
         if file is not None and fault["kind"] != "corrupt":
             more["entity"] = {"datafile": SMALL + 1 + file}
         self.facility.faults({**fault, **more})
+
+    @rule(fault=st.sampled_from(LASTING[:-1]), file=st.integers(0, len(FILES) - 1))
+    def something_is_wrong_with_a_stored_file(self, fault: dict[str, Any], file: int) -> None:
+        self.facility.faults({**fault, "entity": {"datafile": SMALL + 1 + file}})
 
     @rule()
     def all_is_well_again(self) -> None:
@@ -221,7 +187,7 @@ class Reading(RuleBasedStateMachine):
         """Read; what comes is right, and complete."""
         self.reads += 1
         with documented():
-            data = os.pread(fd, size, offset)
+            data = read_at(fd, size, offset)
             assert data == self.contents[file][offset : offset + size], (file, offset, size)
 
     def whole(self, file: int) -> None:

@@ -1,0 +1,476 @@
+"""Many programs read through one mount, for minutes, while everything goes wrong at random.
+
+Readers (cat, random and backward reads, cp -r, h5py) compare every byte with what the facility has.
+Meanwhile faults come and go, sessions are lost, the facility is killed and started again, the
+processes below the mount's are killed, the kernel's pages are dropped. At the end all is well
+again: then every file must be readable, no stream and no waiter may be left, and the mount goes
+quietly.
+
+It fails for a wrong byte, for an errno that the README does not tell of, for a storm of requests,
+for memory or descriptors that do not come back, and for a traceback in the log.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import os
+import random
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from icatfs.cli.measure import children, usage
+from icatfs.facility.handle import FacilityHandle
+from support.mounts import Mounts, until
+from support.trouble import DATA, DOCUMENTED, LASTING, PASSING, read_at
+from support.uploads import hdf5, upload
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+MIB = 2**20
+READERS = 6
+MOST_RSS_MIB = 256
+REQUESTS_PER_READ = 20
+SOME_REQUESTS = 200
+"""Of those who were reading ahead when nothing was counted yet."""
+IMAGES = 12
+CACHE = "96M"
+"""About half of what is read: so files come and go, and the largest do not fit."""
+LAST_LOOK_S = 180.0
+_H5PY = """
+import errno, sys, h5py
+try:
+    with h5py.File(sys.argv[1]) as file:
+        image = file["entry/data/image"][int(sys.argv[2])]
+        value = file["entry/instrument/motor050/value"][199]
+except (OSError, KeyError, RuntimeError) as error:
+    found = [name for number, name in errno.errorcode.items() if f"errno = {number}," in str(error)]
+    print(found[0] if found else f"{type(error).__name__}: {error}")
+    sys.exit(1)
+right = int(sys.argv[2]) + 1
+sys.exit(0 if (image == right).all() and value == 199 else 99)
+"""
+
+
+@dataclass
+class Tally:
+    """What happened, counted by all threads."""
+
+    operations: Counter[str] = field(default_factory=Counter)
+    errors: Counter[str] = field(default_factory=Counter)
+    troubles: Counter[str] = field(default_factory=Counter)
+    wrong: list[str] = field(default_factory=list)
+    reads: int = 0
+    bytes_read: int = 0
+    requests: int = 0
+    most_rss: float = 0.0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def read(self, kind: str, count: int) -> None:
+        """An operation began that reads so many bytes, in requests of the kernel of 128 KiB."""
+        with self.lock:
+            self.operations[kind] += 1
+            self.reads += max(1, count // (8 * 128 * 1024))
+            self.bytes_read += count
+
+    def failed(self, name: str) -> None:
+        with self.lock:
+            self.errors[name] += 1
+
+    def is_wrong(self, words: str) -> None:
+        with self.lock:
+            self.wrong.append(words)
+            print(f"soak: WRONG: {words}", file=sys.stderr, flush=True)
+
+
+@dataclass(frozen=True)
+class Truth:
+    """A file as the facility has it."""
+
+    path: str
+    number: int
+    content: bytes
+
+
+class Server:
+    """The facility in a process that can be killed, and started again at the same place."""
+
+    def __init__(self, folder: Path, tally: Tally) -> None:
+        with socket.socket() as found:
+            found.bind(("127.0.0.1", 0))
+            self._port = found.getsockname()[1]
+        self._folder = folder
+        self._tally = tally
+        self.handle = self._start()
+
+    def _start(self) -> FacilityHandle:
+        command = [sys.executable, "-m", "icatfs.facility", "--until-eof", "--holdings", "large"]
+        command += ["--size", "20", "--storage", "single"]
+        command += ["--data", str(self._folder), "--port", str(self._port)]
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError("the facility did not start")
+        return FacilityHandle.from_line(line, self._process.pid)
+
+    def count(self) -> None:
+        """Add up its counters, which a restart begins anew."""
+        counters = self.handle.counters()
+        self.handle.reset_counters()
+        with self._tally.lock:
+            self._tally.requests += counters["requests"].get(DATA, 0)
+
+    def restart(self, pause_s: float) -> None:
+        """It is gone for a while."""
+        self.count()
+        self.stop()
+        time.sleep(pause_s)
+        self.handle = self._start()
+
+    def stop(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.stdout.close()
+
+
+class Soak:
+    """One run."""
+
+    def __init__(self, folder: Path, minutes: float, seed: int) -> None:
+        self._folder = folder
+        self._ends_at = time.monotonic() + 60 * minutes
+        self._seed = seed
+        self._tally = Tally()
+        self._server = Server(folder / "facility", self._tally)
+        self._truths = self._prepare()
+        self._mounts = Mounts(folder)
+        self._point = self._mounts.mount(
+            self._server.handle, "--cache-size", CACHE, user="simple/root"
+        )
+        self._root = self._point / "LARGE/BIG-1/1"
+        self._pid: int = self._mounts.status(self._point)["pid"]
+        self._descriptors = self._count_descriptors()
+
+    def _prepare(self) -> list[Truth]:
+        """Files of every kind, and what is in them."""
+        facility = self._server.handle
+        hdf5(self._folder / "scan.h5", 48)
+        upload(facility, "images", "scan.h5", (self._folder / "scan.h5").read_bytes())
+        upload(facility, "images", "stack.raw", random.Random(1).randbytes(24 * MIB))
+        query = "SELECT df.id, df.name FROM Datafile df WHERE df.dataset.name = '{}' ORDER BY df.id"
+        found = [
+            ("images", facility.search(query.format("images"))),
+            ("many", facility.search(query.format("many"))),
+        ]
+        truths = []
+        for dataset, rows in found:
+            wanted = rows if dataset == "many" else rows[:IMAGES] + rows[-2:]
+            truths += [
+                Truth(f"{dataset}/{name}", number, facility.content(number))
+                for number, name in wanted
+            ]
+        return truths
+
+    def run(self) -> bool:
+        """Whether all went well."""
+        works = [lambda number=number: self._reader(number) for number in range(READERS)]
+        with ThreadPoolExecutor(READERS + 2) as pool:
+            futures = [pool.submit(work) for work in (*works, self._troublemaker, self._watch)]
+            for future in futures:
+                future.result()
+        self._mend()
+        self._last_look()
+        self._leave()
+        self._report()
+        return not self._tally.wrong
+
+    @property
+    def _is_over(self) -> bool:
+        return time.monotonic() > self._ends_at or bool(self._tally.wrong)
+
+    # Reading.
+
+    def _reader(self, number: int) -> None:
+        dice = random.Random(f"{self._seed} reader {number}")
+        kinds: list[tuple[int, Callable[[random.Random], None]]] = [
+            (4, self._cat),
+            (6, self._at_random),
+            (2, self._backwards),
+            (1, lambda dice: self._copy(dice, number)),
+            (2, self._h5py),
+        ]
+        weights = [weight for weight, _ in kinds]
+        while not self._is_over:
+            _, work = dice.choices(kinds, weights)[0]
+            try:
+                work(dice)
+            except OSError as error:
+                self._failed(errno.errorcode.get(error.errno or 0, str(error)))
+
+    def _failed(self, name: str) -> None:
+        self._tally.failed(name)
+        if name not in {errno.errorcode[number] for number in DOCUMENTED}:
+            self._tally.is_wrong(f"an error that is not documented: {name}")
+
+    def _cat(self, dice: random.Random) -> None:
+        truth = dice.choice(self._truths)
+        self._tally.read("cat", len(truth.content))
+        pieces = []
+        with open(self._root / truth.path, "rb", buffering=0) as file:
+            if dice.random() < 0.5:
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            while piece := file.read(dice.choice([4096, 2**17, 2**20])):
+                pieces.append(piece)
+        if b"".join(pieces) != truth.content:
+            self._tally.is_wrong(f"cat {truth.path}: {len(b''.join(pieces))} bytes, not the same")
+
+    def _at_random(self, dice: random.Random) -> None:
+        truth = dice.choice(self._truths)
+        with open(self._root / truth.path, "rb", buffering=0) as file:
+            for _ in range(dice.randrange(1, 30)):
+                size = dice.choice([1, 4096, 65_536, 2**18, 2**20])
+                self._compare(file.fileno(), truth, dice.randrange(len(truth.content)), size)
+
+    def _backwards(self, dice: random.Random) -> None:
+        truth = dice.choice(self._truths)
+        step = dice.choice([2**16, 2**18, 2**20])
+        with open(self._root / truth.path, "rb", buffering=0) as file:
+            for start in range(len(truth.content) - 1, -1, -step):
+                self._compare(file.fileno(), truth, start, step)
+
+    def _compare(self, fd: int, truth: Truth, start: int, size: int) -> None:
+        self._tally.read("pread", size)
+        data = read_at(fd, size, start)
+        if data != truth.content[start : start + size]:
+            self._tally.is_wrong(f"{truth.path}: {size} bytes at {start}, {len(data)} came")
+
+    def _copy(self, dice: random.Random, number: int) -> None:
+        """cp -r of a dataset; a file that failed may be cut off, but not wrong."""
+        dataset = dice.choice(["many", "many", "images"])
+        truths = [one for one in self._truths if one.path.startswith(dataset)]
+        self._tally.read("cp -r", sum(len(one.content) for one in truths))
+        target = self._folder / f"copy-{number}"
+        sources = [str(self._root / one.path) for one in truths]
+        target.mkdir()
+        done = subprocess.run(["cp", *sources, str(target)], capture_output=True, text=True)
+        for line in done.stderr.splitlines():
+            self._failed(_errno_of(line))
+        for one in truths:
+            copy = target / Path(one.path).name
+            data = copy.read_bytes() if copy.exists() else b""
+            if done.returncode == 0 and data != one.content:
+                self._tally.is_wrong(f"cp {one.path} said that all is well")
+            if not one.content.startswith(data):
+                self._tally.is_wrong(f"cp {one.path}: wrong bytes")
+        shutil.rmtree(target)
+
+    def _h5py(self, dice: random.Random) -> None:
+        self._tally.read("h5py", 16 * MIB)
+        number = dice.randrange(8) * 6
+        path = str(self._root / "images/scan.h5")
+        command = [sys.executable, "-c", _H5PY, path, str(number)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode == 1 and done.stdout:
+            name = done.stdout.strip()
+            # HDF5 does not always tell the errno.
+            self._failed("EIO" if ":" in name else name)
+        elif done.returncode:
+            self._tally.is_wrong(f"h5py: exit code {done.returncode}: {done.stderr}")
+
+    # Trouble.
+
+    def _troublemaker(self) -> None:
+        dice = random.Random(f"{self._seed} trouble")
+        works: list[tuple[int, Callable[[random.Random], str]]] = [
+            (20, self._passing),
+            (4, self._lasting),
+            (6, self._heal),
+            (2, self._lose_sessions),
+            (1, self._restart),
+            (1, self._kill_children),
+            (3, self._drop_pages),
+        ]
+        weights = [weight for weight, _ in works]
+        while not self._is_over:
+            time.sleep(dice.uniform(0.05, 1.0))
+            _, work = dice.choices(works, weights)[0]
+            name = work(dice)
+            self._tally.troubles[name] += 1
+
+    def _passing(self, dice: random.Random) -> str:
+        fault = dict(dice.choice(PASSING))
+        fault |= {"endpoint": dice.choice([DATA, DATA, "ids/", ""]), "times": dice.randrange(1, 4)}
+        if dice.random() < 0.3 and fault["kind"] != "corrupt":
+            fault["entity"] = {"datafile": dice.choice(self._truths).number}
+        self._server.handle.faults(fault)
+        return str(fault["kind"])
+
+    def _lasting(self, dice: random.Random) -> str:
+        fault = dice.choice(LASTING)
+        self._server.handle.faults(
+            {**fault, "entity": {"datafile": dice.choice(self._truths).number}}
+        )
+        return f"stored: {fault['kind']}"
+
+    def _heal(self, _: random.Random) -> str:
+        self._server.handle.clear_faults()
+        return "healed"
+
+    def _lose_sessions(self, dice: random.Random) -> str:
+        self._server.handle.faults({"kind": "session", "times": dice.randrange(1, 6)})
+        return "sessions lost"
+
+    def _restart(self, dice: random.Random) -> str:
+        self._server.restart(dice.choice([0.0, 0.5, 5.0]))
+        return "facility restarted"
+
+    def _kill_children(self, _: random.Random) -> str:
+        for pid in children(self._pid):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        return "processes killed"
+
+    def _drop_pages(self, dice: random.Random) -> str:
+        for truth in dice.sample(self._truths, 5):
+            with suppress(OSError), open(self._root / truth.path, "rb") as file:
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        return "pages dropped"
+
+    # Watching.
+
+    def _watch(self) -> None:
+        while not self._is_over:
+            time.sleep(1.0)
+            rss = usage(self._pid).resident
+            if not rss:
+                self._tally.is_wrong("the mount's process is gone")
+            self._tally.most_rss = max(self._tally.most_rss, rss)
+            if rss > MOST_RSS_MIB:
+                self._tally.is_wrong(f"{rss:.0f} MiB of memory")
+
+    def _mend(self) -> None:
+        self._server.handle.clear_faults()
+        self._server.count()
+        asked, allowed = self._tally.requests, REQUESTS_PER_READ * self._tally.reads + SOME_REQUESTS
+        if asked > allowed:
+            self._tally.is_wrong(f"a storm: {asked} requests for {self._tally.reads} reads")
+
+    def _last_look(self) -> None:
+        """Every file can be read once more; what was damaged is forgotten after a while."""
+        deadline = time.monotonic() + LAST_LOOK_S
+        for truth in self._truths:
+            while not self._reads_well(truth):
+                if time.monotonic() > deadline:
+                    self._tally.is_wrong(f"{truth.path} cannot be read although all is well")
+                    break
+                time.sleep(1.0)
+
+    def _reads_well(self, truth: Truth) -> bool:
+        try:
+            return (self._root / truth.path).read_bytes() == truth.content
+        except OSError:
+            return False
+
+    def _leave(self) -> None:
+        """Nothing is left behind."""
+        try:
+            until(lambda: not self._mounts.status(self._point)["transfer"]["streams"])
+            until(lambda: self._count_descriptors() <= self._descriptors + 16)
+        except AssertionError:
+            self._tally.is_wrong(
+                f"streams or descriptors are left: {self._count_descriptors()} descriptors,"
+                f" {self._descriptors} at the beginning"
+            )
+        self._status: Any = self._mounts.status(self._point)
+        if self._status["transfer"]["waiting"]:
+            self._tally.is_wrong("somebody still waits")
+        done = self._mounts.unmount(self._point)
+        if done.returncode:
+            self._tally.is_wrong(f"unmounting: {done.stderr}")
+        if "Traceback" in self._mounts.log():
+            self._tally.is_wrong(f"a traceback in the log:\n{_last_traceback(self._mounts.log())}")
+        self._server.stop()
+
+    def _count_descriptors(self) -> int:
+        return len(os.listdir(f"/proc/{self._pid}/fd"))
+
+    def clean(self) -> None:
+        """Take down what is left."""
+        self._mounts.clean()
+        with suppress(ValueError):
+            self._server.stop()
+
+    def _report(self) -> None:
+        tally, transfer = self._tally, self._status["transfer"]
+        print(f"operations   {_told(tally.operations)}")
+        print(f"read         {tally.bytes_read / MIB:,.0f} MiB")
+        print(f"errors       {_told(tally.errors)}")
+        print(f"troubles     {_told(tally.troubles)}")
+        print(f"requests     {tally.requests} for data, {tally.requests / tally.reads:.2f} a read")
+        print(
+            f"streams      {transfer['opened']} opened, {transfer['resumed']} resumed,"
+            f" {transfer['mismatches']} contradicted the catalogue"
+        )
+        print(f"fetched      {transfer['bytes_received'] / MIB:,.0f} MiB")
+        print(f"memory       {tally.most_rss:.0f} MiB at most")
+        print("wrong        " + ("; ".join(tally.wrong) or "nothing"))
+
+
+def _told(counts: Counter[str]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in counts.most_common()) or "none"
+
+
+def _errno_of(line: str) -> str:
+    """The errno that a program's complaint tells of."""
+    for number, name in errno.errorcode.items():
+        if line.endswith(f": {os.strerror(number)}"):
+            return name
+    return line
+
+
+def _last_traceback(log: str) -> str:
+    return re.split(r"(?=Traceback)", log)[-1][:3000]
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="scripts/soak", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--seed", type=int, default=None, help="repeats the choices of a run")
+    options = parser.parse_args()
+    seed = random.randrange(2**32) if options.seed is None else options.seed
+    print(f"seed         {seed}", flush=True)
+    with tempfile.TemporaryDirectory(prefix="icatfs-soak-") as name:
+        folder = Path(name)
+        runtime = folder / "run"
+        runtime.mkdir(mode=0o700)
+        os.environ["XDG_RUNTIME_DIR"] = str(runtime)
+        soak = Soak(folder, options.minutes, seed)
+        try:
+            return 0 if soak.run() else 1
+        finally:
+            soak.clean()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,78 @@
+"""What can go wrong with the bytes of a facility, and how a read may fail for it.
+
+Shared by the state machine of `tests/model` and by the soak test.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+DATA = "ids/getData"
+
+DOCUMENTED = {
+    errno.EIO,
+    errno.EACCES,
+    errno.EBUSY,
+    errno.ESTALE,
+    errno.ETIMEDOUT,
+    errno.EHOSTUNREACH,
+    errno.EOPNOTSUPP,
+}
+
+PASSING: list[dict[str, Any]] = [
+    {"kind": "latency", "seconds": 0.05},
+    {"kind": "session"},
+    {"kind": "reset"},
+    {"kind": "reset", "after_bytes": 100_000},
+    {"kind": "reset", "after_bytes": 3_000_000},
+    {"kind": "stall", "seconds": 0.5},
+    {"kind": "stall", "seconds": 0.5, "after_bytes": 700_000},
+    {"kind": "truncate", "after_bytes": 0},
+    {"kind": "truncate", "after_bytes": 1_000_000},
+    {"kind": "truncate_hidden", "after_bytes": 2_000_000},
+    {"kind": "corrupt", "after_bytes": 500_000},
+    {"kind": "html", "status": 502},
+    {"kind": "html", "status": 404},
+    {"kind": "error", "status": 500},
+    {"kind": "error", "status": 503, "code": "DataNotOnlineException", "message": "busy"},
+]
+"""Of some requests, and then no more."""
+
+LASTING: list[dict[str, Any]] = [
+    {"kind": "missing"},
+    {"kind": "corrupt", "after_bytes": 1_234_567},
+    {"kind": "wrong_size", "delta": 1},
+    {"kind": "wrong_size", "delta": -1},
+    {"kind": "truncate_stored", "after_bytes": 1_000_000},
+]
+"""Of a stored file, until it is mended. The last costs some silences of 20 s to find out."""
+
+
+@contextmanager
+def documented() -> Iterator[None]:
+    """What is tried in this block works, or fails in a way that the README tells of."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in DOCUMENTED:
+            raise
+
+
+def read_at(fd: int, size: int, offset: int) -> bytes:
+    """All of it up to the end of the file, or an OSError.
+
+    A read of the kernel's that fails half way gives what came before, and the error to who asks for
+    the rest: as programs do.
+    """
+    pieces = []
+    while size and (piece := os.pread(fd, size, offset)):
+        pieces.append(piece)
+        offset += len(piece)
+        size -= len(piece)
+    return b"".join(pieces)
