@@ -35,7 +35,7 @@ from typing import TYPE_CHECKING, Any
 from icatfs.cli.measure import children, usage
 from icatfs.facility.handle import FacilityHandle
 from support.mounts import Mounts, until
-from support.trouble import DATA, DOCUMENTED, LASTING, PASSING, read_at
+from support.trouble import DATA, DOCUMENTED, LASTING, PASSING, is_right, read_at
 from support.uploads import hdf5, upload
 
 if TYPE_CHECKING:
@@ -44,12 +44,13 @@ if TYPE_CHECKING:
 MIB = 2**20
 READERS = 6
 MOST_RSS_MIB = 256
-REQUESTS_PER_READ = 20
+REQUESTS_PER_ERROR = 12
+"""Who gives up has tried two times six requests, since the kernel asks twice."""
 SOME_REQUESTS = 200
-"""Of those who were reading ahead when nothing was counted yet."""
 IMAGES = 12
-CACHE = "96M"
-"""About half of what is read: so files come and go, and the largest do not fit."""
+VICTIMS = {"image-0003.raw", "image-0007.raw"}
+CACHE = "64M"
+"""A third of what is read: so files come and go, and the largest do not fit."""
 LAST_LOOK_S = 180.0
 _H5PY = """
 import errno, sys, h5py
@@ -104,6 +105,9 @@ class Truth:
     path: str
     number: int
     content: bytes
+    is_victim: bool = False
+    """Bits of it may flip at the facility. Nobody can tell before it has come to its end: so who
+    reads it all must not be deceived, but who reads a part may be."""
 
 
 class Server:
@@ -186,7 +190,7 @@ class Soak:
         for dataset, rows in found:
             wanted = rows if dataset == "many" else rows[:IMAGES] + rows[-2:]
             truths += [
-                Truth(f"{dataset}/{name}", number, facility.content(number))
+                Truth(f"{dataset}/{name}", number, facility.content(number), name in VICTIMS)
                 for number, name in wanted
             ]
         return truths
@@ -261,7 +265,7 @@ class Soak:
     def _compare(self, fd: int, truth: Truth, start: int, size: int) -> None:
         self._tally.read("pread", size)
         data = read_at(fd, size, start)
-        if data != truth.content[start : start + size]:
+        if not truth.is_victim and not is_right(fd, data, truth.content, start, size):
             self._tally.is_wrong(f"{truth.path}: {size} bytes at {start}, {len(data)} came")
 
     def _copy(self, dice: random.Random, number: int) -> None:
@@ -280,7 +284,7 @@ class Soak:
             data = copy.read_bytes() if copy.exists() else b""
             if done.returncode == 0 and data != one.content:
                 self._tally.is_wrong(f"cp {one.path} said that all is well")
-            if not one.content.startswith(data):
+            if not one.is_victim and not one.content.startswith(data):
                 self._tally.is_wrong(f"cp {one.path}: wrong bytes")
         shutil.rmtree(target)
 
@@ -318,18 +322,18 @@ class Soak:
             self._tally.troubles[name] += 1
 
     def _passing(self, dice: random.Random) -> str:
-        fault = dict(dice.choice(PASSING))
-        fault |= {"endpoint": dice.choice([DATA, DATA, "ids/", ""]), "times": dice.randrange(1, 4)}
-        if dice.random() < 0.3 and fault["kind"] != "corrupt":
+        fault = dict(dice.choice([one for one in PASSING if one["kind"] != "corrupt"]))
+        endpoint = dice.choice([DATA, DATA, "ids/", "icat/entityManager"])
+        fault |= {"endpoint": endpoint, "times": dice.randrange(1, 4)}
+        if dice.random() < 0.3 and endpoint != "icat/entityManager":
             fault["entity"] = {"datafile": dice.choice(self._truths).number}
         self._server.handle.faults(fault)
         return str(fault["kind"])
 
     def _lasting(self, dice: random.Random) -> str:
         fault = dice.choice(LASTING)
-        self._server.handle.faults(
-            {**fault, "entity": {"datafile": dice.choice(self._truths).number}}
-        )
+        among = [one for one in self._truths if one.is_victim or fault["kind"] != "corrupt"]
+        self._server.handle.faults({**fault, "entity": {"datafile": dice.choice(among).number}})
         return f"stored: {fault['kind']}"
 
     def _heal(self, _: random.Random) -> str:
@@ -337,7 +341,10 @@ class Soak:
         return "healed"
 
     def _lose_sessions(self, dice: random.Random) -> str:
-        self._server.handle.faults({"kind": "session", "times": dice.randrange(1, 6)})
+        for endpoint in ("ids/", "icat/entityManager"):
+            self._server.handle.faults(
+                {"kind": "session", "endpoint": endpoint, "times": dice.randrange(1, 3)}
+            )
         return "sessions lost"
 
     def _restart(self, dice: random.Random) -> str:
@@ -371,9 +378,10 @@ class Soak:
     def _mend(self) -> None:
         self._server.handle.clear_faults()
         self._server.count()
-        asked, allowed = self._tally.requests, REQUESTS_PER_READ * self._tally.reads + SOME_REQUESTS
-        if asked > allowed:
-            self._tally.is_wrong(f"a storm: {asked} requests for {self._tally.reads} reads")
+        tally = self._tally
+        allowed = tally.reads + REQUESTS_PER_ERROR * tally.errors.total() + SOME_REQUESTS
+        if tally.requests > allowed:
+            tally.is_wrong(f"a storm: {tally.requests} requests for {tally.reads} reads")
 
     def _last_look(self) -> None:
         """Every file can be read once more; what was damaged is forgotten after a while."""

@@ -70,9 +70,20 @@ def read_at(fd: int, size: int, offset: int) -> bytes:
     A read of the kernel's that fails half way gives what came before, and the error to who asks for
     the rest: as programs do.
     """
-    pieces = []
+    pieces: list[bytes] = []
     while size and (piece := os.pread(fd, size, offset)):
         pieces.append(piece)
         offset += len(piece)
         size -= len(piece)
     return b"".join(pieces)
+
+
+def is_right(fd: int, data: bytes, content: bytes, offset: int, size: int) -> bool:
+    """Whether what came is what there is, up to where the catalogue says that the file ends.
+
+    A file whose size there is too small by one has nothing at its last byte. That its bytes are not
+    what they should be can be told only to who reads some of them.
+    """
+    if data == content[offset : offset + size]:
+        return True
+    return not data and os.fstat(fd).st_size <= offset
