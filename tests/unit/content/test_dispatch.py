@@ -1,0 +1,183 @@
+"""The state of the planner: who is joined to what, what a stream teaches, what is left behind."""
+
+from __future__ import annotations
+
+import pytest
+from support.simulator import (
+    FAST,
+    KIB,
+    MIB,
+    Reader,
+    SimulatedCarrier,
+    SimulatedFile,
+    World,
+    in_sequence,
+)
+
+from icatfs.content.dispatch import Dispatch
+from icatfs.content.flows import Fetch, Stream
+from icatfs.content.plan import Course, Limits
+from icatfs.content.stream import Suspicion
+from icatfs.errors import Busy, ShuttingDown
+
+SIZE = 64 * MIB
+ROOMY = 2**40
+
+
+class Desk:
+    """A dispatch whose streams are carried by hand."""
+
+    def __init__(self, limits: Limits | None = None, size: int = SIZE) -> None:
+        self.now = 0.0
+        self.file = SimulatedFile(1, size, ROOMY)
+        self.carriers: dict[Stream, SimulatedCarrier] = {}
+        self.dispatch = Dispatch(limits or Limits(), self._open, lambda: self.now, idle_s=5.0)
+
+    def _open(self, fetch: Fetch, course: Course) -> Stream:
+        carrier = SimulatedCarrier(course.start)
+        stream = Stream(fetch, carrier, course, self.now)
+        self.carriers[stream] = carrier
+        return stream
+
+    def fetch(self) -> Fetch:
+        version = self.file.version
+        if version not in self.dispatch.fetches:
+            self.dispatch.fetches[version] = Fetch(self.file, Suspicion())
+        return self.dispatch.fetches[version]
+
+    def bring(self, stream: Stream, count: int, seconds: float = 0.0) -> bool:
+        """So many bytes come; whether the stream is to go on."""
+        carrier = self.carriers[stream]
+        self.now += seconds
+        self.file.arrived(carrier.position, carrier.position + count)
+        carrier.position += count
+        return self.dispatch.goes_on(stream, count)
+
+    @property
+    def streams(self) -> list[Stream]:
+        return self.dispatch.streams
+
+
+def test_who_waits_for_bytes_that_come_soon_joins() -> None:
+    desk = Desk()
+    first = desk.dispatch.wait(desk.fetch(), 0, KIB)
+    second = desk.dispatch.wait(desk.fetch(), 3 * MIB, 4 * MIB)
+    assert len(desk.streams) == 1
+    assert first.stream is second.stream is desk.streams[0]
+    assert not desk.dispatch.queue
+
+
+def test_who_waits_is_told_as_soon_as_his_bytes_are_there() -> None:
+    desk = Desk()
+    first = desk.dispatch.wait(desk.fetch(), 0, KIB)
+    second = desk.dispatch.wait(desk.fetch(), 3 * MIB, 4 * MIB)
+    assert desk.bring(desk.streams[0], MIB)
+    assert first.served.is_set()
+    assert not second.served.is_set()
+    assert desk.bring(desk.streams[0], 3 * MIB)
+    assert second.served.is_set()
+
+
+def test_a_stream_that_began_for_one_look_is_cut_when_another_place_is_wanted() -> None:
+    desk = Desk(size=1000 * MIB)
+    desk.dispatch.wait(desk.fetch(), 0, KIB)
+    head = desk.streams[0]
+    assert desk.bring(head, MIB)
+    desk.dispatch.wait(desk.fetch(), 900 * MIB, 900 * MIB + KIB)
+    assert desk.bring(head, MIB)
+    assert not desk.bring(head, MIB), "a glance is over"
+
+
+def test_a_stream_whose_reader_came_back_is_not_cut() -> None:
+    desk = Desk(size=1000 * MIB)
+    desk.dispatch.wait(desk.fetch(), 0, KIB)
+    head = desk.streams[0]
+    assert desk.bring(head, MIB)
+    desk.dispatch.wait(desk.fetch(), MIB, 10 * MIB)
+    assert desk.bring(head, 9 * MIB)
+    desk.dispatch.wait(desk.fetch(), 900 * MIB, 900 * MIB + KIB)
+    assert desk.bring(head, 6 * MIB)
+
+
+def test_a_stream_teaches_what_it_costs() -> None:
+    desk = Desk(size=1000 * MIB)
+    for _ in range(10):
+        desk.dispatch.wait(desk.fetch(), 0, KIB)
+        stream = desk.streams[0]
+        desk.bring(stream, KIB, seconds=0.5)
+        desk.bring(stream, 8 * MIB, seconds=0.25)
+        desk.dispatch.ended(stream, None)
+        desk.file.extents.clear()
+    assert desk.dispatch.costs.prices.first_byte_s(0) == pytest.approx(0.5)
+    assert desk.dispatch.costs.prices.rate == pytest.approx(32 * MIB)
+
+
+def test_a_stream_that_had_to_be_resumed_teaches_nothing() -> None:
+    desk = Desk()
+    before = desk.dispatch.costs.prices
+    desk.dispatch.wait(desk.fetch(), 0, KIB)
+    desk.carriers[desk.streams[0]].resumed = 1
+    desk.bring(desk.streams[0], 8 * MIB, seconds=60.0)
+    desk.dispatch.ended(desk.streams[0], None)
+    assert desk.dispatch.costs.prices == before
+
+
+def test_an_error_is_told_to_those_who_waited_for_that_stream_only() -> None:
+    desk = Desk(size=1000 * MIB)
+    one = desk.dispatch.wait(desk.fetch(), 0, KIB)
+    other = desk.dispatch.wait(desk.fetch(), 900 * MIB, 901 * MIB)
+    desk.dispatch.ended(desk.streams[0], Busy("locked"))
+    assert isinstance(one.error, Busy)
+    assert one.served.is_set()
+    assert other.error is None
+    assert not other.served.is_set()
+
+
+def test_who_waited_for_a_stream_that_ended_early_gets_another() -> None:
+    desk = Desk()
+    waiter = desk.dispatch.wait(desk.fetch(), 0, 3 * MIB)
+    desk.bring(desk.streams[0], MIB)
+    desk.dispatch.ended(desk.streams[0], None)
+    assert waiter.stream is desk.streams[0]
+    assert desk.carriers[desk.streams[0]].position == MIB
+
+
+def test_when_nobody_waits_and_no_stream_runs_nothing_is_left() -> None:
+    desk = Desk()
+    desk.file.pins = 1
+    waiter = desk.dispatch.wait(desk.fetch(), 0, KIB)
+    desk.dispatch.leave(waiter)
+    assert desk.file.pins == 1, "the stream still writes"
+    desk.dispatch.ended(desk.streams[0], None)
+    assert desk.file.pins == 0
+    assert not desk.dispatch.fetches
+
+
+def test_after_the_end_nobody_waits_and_nothing_begins() -> None:
+    desk = Desk()
+    waiter = desk.dispatch.wait(desk.fetch(), 0, KIB)
+    desk.dispatch.close(ShuttingDown("the end"))
+    assert isinstance(waiter.error, ShuttingDown)
+    desk.dispatch.ended(desk.streams[0], None)
+    assert not desk.streams
+
+
+def test_a_stream_reads_on_for_five_seconds_for_a_file_that_nobody_has_open() -> None:
+    desk = Desk(size=1000 * MIB)
+    waiter = desk.dispatch.wait(desk.fetch(), 0, KIB)
+    desk.file.shared = False
+    desk.bring(desk.streams[0], KIB)
+    desk.dispatch.leave(waiter)
+    assert desk.bring(desk.streams[0], KIB, seconds=4.9)
+    assert not desk.bring(desk.streams[0], KIB, seconds=0.2)
+
+
+def test_what_comes_twice_is_counted() -> None:
+    size = 32 * MIB
+    file = SimulatedFile(1, size, ROOMY)
+    for start in range(0, size, 4 * MIB):
+        file.arrived(start, start + MIB)
+    world = World(FAST)
+    world.run(Reader(file, in_sequence(size)))
+    assert world.again == size // 16, "two of the eight, and no more"
+    assert world.fetched == size * 3 // 4 + world.again
