@@ -24,22 +24,22 @@ if TYPE_CHECKING:
 _NAMED_AT_MOST = 20
 
 
-def _options(command: Callable[..., None]) -> Callable[..., None]:
-    """What all three understand."""
+def _where(command: Callable[..., None]) -> Callable[..., None]:
+    """Where the cache is, and how to tell."""
     for option in (
         click.option("-s", "--section", help="Section of icat.cfg that names the folder."),
         click.option("-c", "--config", type=click.Path(), help="This icat.cfg."),
         click.option("--cache-dir", type=click.Path(), help="The cache folder of the mounts."),
         click.option("--json", "as_json", is_flag=True, help="Answer as JSON."),
-        click.argument("facility", required=False),
     ):
         command = option(command)
     return command
 
 
 @click.group(invoke_without_command=True)
+@_where
 @click.pass_context
-def command(context: click.Context) -> None:
+def command(context: click.Context, /, **where: Any) -> None:
     """Show, empty or check what is kept of what you read.
 
     Every file that you read through a mount is kept on this machine, so that it need not be fetched
@@ -49,11 +49,14 @@ def command(context: click.Context) -> None:
     FACILITY is the address of a facility, or a part of it; without, all of yours are meant.
     """
     if context.invoked_subcommand is None:
-        context.invoke(status)
+        context.invoke(status, **where)
+    elif any(where.values()):
+        raise click.UsageError(f"write the options behind {context.invoked_subcommand}")
 
 
 @command.command()
-@_options
+@_where
+@click.argument("facility", required=False)
 def status(facility: str | None = None, as_json: bool = False, **where: str | None) -> None:
     """Show how much is kept, for which facility, and how much may be."""
     cache_dir = _cache_dir(**where)
@@ -70,7 +73,8 @@ def status(facility: str | None = None, as_json: bool = False, **where: str | No
 
 
 @command.command()
-@_options
+@_where
+@click.argument("facility", required=False)
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 def clear(facility: str | None, as_json: bool, yes: bool, **where: str | None) -> None:
     """Delete what is kept and no program has open. It is fetched again when you read it.
@@ -91,7 +95,8 @@ def clear(facility: str | None, as_json: bool, yes: bool, **where: str | None) -
 
 
 @command.command()
-@_options
+@_where
+@click.argument("facility", required=False)
 def verify(facility: str | None, as_json: bool, **where: str | None) -> None:
     """Compare all that is kept with the checksums it had when it came, and with the catalogue's.
 

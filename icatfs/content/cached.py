@@ -356,8 +356,7 @@ class Cached:
         Returns how many; 0 for a complete file, and where the disk cannot free parts. A record of
         what is freed must not be found after a crash: so the file gets another name first.
         """
-        kept = max(1, newest // CHUNK)
-        freed = 0
+        kept, freed = max(1, newest // CHUNK), 0
         if self.unproved or self.complete or len(self._ages) <= kept or not self._renamed():
             return 0
         for number in list(self._ages)[:-kept]:
@@ -391,10 +390,9 @@ class Cached:
             self._forget(self._held.oldest)
 
     def _renamed(self) -> bool:
-        """Whether the data file has a name now that no record knows."""
-        assert self._file is not None
-        old = self._file.name
-        if not self._file.rename(self._house.new_name(self.version)):
+        """Whether there is a data file, and it has a name now that no record knows."""
+        old, new = self.name, self._house.new_name(self.version)
+        if self._file is None or old is None or not self._file.rename(new):
             return False
         self._house.forget(old)
         return True

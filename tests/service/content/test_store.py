@@ -414,6 +414,17 @@ async def test_a_disk_filled_by_somebody_else_is_no_error(
             file.close()
 
 
+async def test_what_is_in_memory_alone_has_nothing_to_give_back_to_the_disk(
+    small_disk: Path, version_of: Versions, content_of: Contents
+) -> None:
+    data = content_of(4 * MIB)
+    async with open_store(small_disk / "cache", max_bytes=1_500_000, min_free_bytes=2**30) as store:
+        file = store.open(version_of(data))
+        write(file, data)
+        assert file.pread(2 * MIB, 2 * MIB) == data[2 * MIB :]
+        assert on_disk(small_disk / "cache") == 0
+
+
 def fill_up(disk: Path) -> Path:
     """Let the disk have no room at all; returns what takes it."""
     ballast = disk / "ballast"
