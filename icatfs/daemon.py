@@ -35,6 +35,7 @@ from icatfs.fs.filesystem import FileSystem, FsOptions, open_filesystem
 from icatfs.fs.publishing import WritingServices
 from icatfs.fs.recalls import Survey
 from icatfs.fs.siblings import contents_of
+from icatfs.fs.versions import OneVersion
 from icatfs.fs.writing import Writing, WritingOptions, open_writing
 from icatfs.fuse.callers import ProcCallers
 from icatfs.fuse.kernel import KernelNotifier, serve
@@ -168,7 +169,12 @@ async def _build(
             user=keeper.user_name,
         )
     )
-    transfer = await enter(open_transfer(DataSource(ids, keeper)))
+    current = OneVersion(
+        DataSource(ids, keeper),
+        lambda datafile: keeper.run(icat.datafile, datafile),
+        store.is_begun,
+    )
+    transfer = await enter(open_transfer(current))
     two_level = await ids.is_two_level()
     zips = ZipSource(ids, keeper, two_level=two_level)
     bulk = await enter(open_bulk(zips, store, contents_of(catalogue), limits=_ahead(config)))

@@ -137,6 +137,11 @@ class ContentStore:
             return self._index.holds(version)
         return False
 
+    def is_begun(self, version: ContentVersion) -> bool:
+        """Whether some bytes of a version that is open are here."""
+        cached = self._live.get(version)
+        return cached is not None and cached.extents.total > 0
+
     def adopt(self, version: ContentVersion, source: Path) -> None:
         """Make a file with the bytes of this version the cached content; it may be moved away.
 

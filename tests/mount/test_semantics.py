@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from support.mounts import Mounts, fails_with, until
+from support.replacing import replaceable
 from support.uploads import upload
 
 import icatfs
@@ -159,6 +160,24 @@ def test_any_order(mounts: Mounts) -> None:
         assert transfer["bytes_received"] <= len(content) * 17 / 16 + in_flight
         assert transfer["opened"] < len(order) / 2
         mounts.unmount(point, "--lazy")
+
+
+def test_replaced(mounts: Mounts, tmp_path: Path) -> None:
+    """A file that is replaced at the facility while it is open gives its old bytes, or `ESTALE`; \
+opened again, after the listing was asked for again, it gives the new ones."""
+    with replaceable(tmp_path / "data", "e208945.nxs") as holdings:
+        old = holdings.store(3, 96 << 20)
+        path = mounts.mount(holdings.facility, "-o", "ttl=1") / FILE
+        descriptor = os.open(path, os.O_RDONLY)
+        assert os.pread(descriptor, 1000, 0) == old[:1000]
+        until(lambda: not mounts.status(mounts.folder / "mnt")["transfer"]["streams"])
+        new = holdings.store(5, 1 << 20)
+        with fails_with(errno.ESTALE):
+            os.pread(descriptor, 1000, 90 << 20)
+        assert os.pread(descriptor, 1000, 0) == old[:1000]
+        os.close(descriptor)
+        until(lambda: path.stat().st_size == 1 << 20)
+        assert path.read_bytes() == new
 
 
 def test_many_files(mounts: Mounts) -> None:

@@ -1,0 +1,224 @@
+"""Datafiles replaced at the facility behind our back; and clocks that jump behind our back."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import struct
+import subprocess
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from support.mounts import Mounts, until
+from support.replacing import Holdings, replaceable
+
+from icatfs import control
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+DATASET = "ESNF/12100409-ST/1.1-P/e208945"
+NAME = "e208945.nxs"
+MIB = 2**20
+SIZE = 96 * MIB
+"""More than any stream brings that nobody reads."""
+SMALL = MIB + 5
+
+
+@pytest.fixture
+def holdings(tmp_path: Path) -> Iterator[Holdings]:
+    with replaceable(tmp_path / "facility", NAME) as made:
+        yield made
+
+
+def pieces(fd: int, size: int) -> dict[int, bytes | None]:
+    """A MiB here and there, by offset; None where the file is said to have changed."""
+    found: dict[int, bytes | None] = {}
+    for offset in range(0, size, 4 * MIB):
+        try:
+            found[offset] = os.pread(fd, min(MIB, size - offset), offset)
+        except OSError as error:
+            if error.errno not in (errno.ESTALE, errno.EIO):
+                raise
+            found[offset] = None
+    return found
+
+
+def assert_old(found: dict[int, bytes | None], old: bytes) -> None:
+    """Nothing but the old bytes was read, and what had been read can be read again."""
+    for offset, data in found.items():
+        assert data in (None, old[offset : offset + MIB]), f"other bytes at {offset}"
+    assert found[0] is not None
+
+
+def refresh(point: Path) -> None:
+    control.ask(control.socket_path(point), "refresh")
+
+
+@pytest.mark.parametrize("size", [SIZE, SIZE - 12345, SIZE + 12345])
+def test_an_open_file_whose_bytes_are_replaced_gives_the_old_ones_or_says_so(
+    mounts: Mounts, holdings: Holdings, size: int
+) -> None:
+    old = holdings.store(3, SIZE)
+    point = mounts.mount(holdings.facility)
+    path = point / DATASET / NAME
+    fd = os.open(path, os.O_RDONLY)
+    assert os.pread(fd, MIB, 0) == old[:MIB]
+    until(lambda: mounts.status(point)["transfer"]["streams"] == [])
+    new = holdings.store(5, size)
+    found = pieces(fd, SIZE)
+    assert_old(found, old)
+    assert None in found.values()
+    os.close(fd)
+    refresh(point)
+    until(lambda: path.stat().st_size == size)
+    fd = os.open(path, os.O_RDONLY)
+    for offset, data in pieces(fd, size).items():
+        assert data == new[offset : offset + MIB]
+    os.close(fd)
+    assert path.read_bytes() == new
+    assert mounts.unmount(point).returncode == 0
+
+
+def test_a_new_open_reads_the_new_bytes_once_the_listing_is_old_enough(
+    mounts: Mounts, holdings: Holdings
+) -> None:
+    old = holdings.store(3, SMALL)
+    point = mounts.mount(holdings.facility, "-o", "ttl=1")
+    path = point / DATASET / NAME
+    assert path.read_bytes() == old
+    new = holdings.store(5, SMALL)
+    deadline = time.monotonic() + 30
+    while (read := path.read_bytes()) != new:
+        assert read == old
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert mounts.unmount(point).returncode == 0
+
+
+def test_a_file_replaced_under_a_new_id_is_another_file(mounts: Mounts, holdings: Holdings) -> None:
+    old = holdings.store(3, SIZE)
+    point = mounts.mount(holdings.facility)
+    path = point / DATASET / NAME
+    fd = os.open(path, os.O_RDONLY)
+    assert os.pread(fd, MIB, 0) == old[:MIB]
+    until(lambda: mounts.status(point)["transfer"]["streams"] == [])
+    number = os.fstat(fd).st_ino
+    holdings.renumber()
+    new = holdings.store(5, SMALL)
+    refresh(point)
+    until(lambda: path.stat().st_size == SMALL)
+    assert path.read_bytes() == new
+    assert path.stat().st_ino != number
+    found = pieces(fd, SIZE)
+    assert_old(found, old)
+    os.close(fd)
+    assert mounts.unmount(point).returncode == 0
+
+
+# Clocks.
+
+SHIM = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/time.h>
+#include <time.h>
+
+static volatile int64_t *shift_s;  /* in a file, so that a test can change it */
+
+__attribute__((constructor)) static void begin(void) {
+    const char *path = getenv("SHIFT_FILE");
+    int fd = path ? open(path, O_RDONLY) : -1;
+    if (fd >= 0) shift_s = mmap(0, 8, PROT_READ, MAP_SHARED, fd, 0);
+}
+
+int clock_gettime(clockid_t clock, struct timespec *now) {
+    static int (*real)(clockid_t, struct timespec *);
+    if (!real) real = dlsym(RTLD_NEXT, "clock_gettime");
+    int failed = real(clock, now);
+    if (!failed && clock == CLOCK_REALTIME && shift_s) now->tv_sec += *shift_s;
+    return failed;
+}
+
+time_t time(time_t *where) {
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    if (where) *where = now.tv_sec;
+    return now.tv_sec;
+}
+
+int gettimeofday(struct timeval *now, void *zone) {
+    struct timespec precise;
+    clock_gettime(CLOCK_REALTIME, &precise);
+    now->tv_sec = precise.tv_sec;
+    now->tv_usec = precise.tv_nsec / 1000;
+    return 0;
+}
+"""
+DAY = 86400
+
+
+class WallClock:
+    """The wall clock of processes that are started with it: it shows the time and a shift."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        source, self.library, self._file = (folder / name for name in ("c.c", "c.so", "shift"))
+        source.write_text(SHIM, encoding="utf-8")
+        subprocess.run(
+            ["cc", "-shared", "-fPIC", "-o", self.library, source, "-ldl"], check=True, timeout=60
+        )
+        self.jump(0)
+        monkeypatch.setenv("SHIFT_FILE", str(self._file))
+        monkeypatch.setenv("LD_PRELOAD", str(self.library))
+
+    def jump(self, seconds: int) -> None:
+        with self._file.open("r+b" if self._file.exists() else "wb") as file:
+            file.write(struct.pack("q", seconds))
+
+
+@pytest.mark.parametrize("jump", [400 * DAY, -400 * DAY])
+def test_a_clock_that_jumps_changes_neither_what_is_kept_nor_for_how_long(
+    mounts: Mounts, holdings: Holdings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, jump: int
+) -> None:
+    if shutil.which("cc") is None:
+        pytest.skip("no C compiler")
+    clock = WallClock(tmp_path, monkeypatch)
+    shown = "import time; print(round(time.time()))"
+    now = int(mounts.python(shown).stdout)
+    clock.jump(jump)
+    assert abs(int(mounts.python(shown).stdout) - now - jump) < 60, "the shim does not work"
+    clock.jump(0)
+
+    old = holdings.store(3, SMALL)
+    point = mounts.mount(holdings.facility, "--cache-size", "3M")
+    path = point / DATASET / NAME
+    other = point / DATASET / "e208945.dat"
+    assert path.read_bytes() == old
+    assert other.read_bytes() != b""
+    holdings.facility.reset_counters()
+    clock.jump(jump)
+    for _ in range(3):
+        assert path.read_bytes() == old
+        assert NAME in os.listdir(point / DATASET)
+    counters = holdings.facility.counters()
+    assert (counters["queries"], counters["logins"]) == (0, 0)
+    assert "ids/getData" not in counters["requests"]
+    # what was used last is kept, and what is new is found
+    assert mounts.unmount(point).returncode == 0
+    point = mounts.mount(holdings.facility, "--cache-size", "3M", "-o", "ttl=1")
+    assert path.read_bytes() == old
+    assert mounts.status(point)["content"]["files"] == 2
+    holdings.facility.reset_counters()
+    clock.jump(0)
+    assert other.read_bytes() != b""
+    assert "ids/getData" not in holdings.facility.counters()["requests"]
+    new = holdings.store(5, SMALL)
+    until(lambda: path.read_bytes() == new)
+    assert mounts.unmount(point).returncode == 0
