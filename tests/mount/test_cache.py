@@ -316,6 +316,46 @@ def test_bytes_altered_between_mounts_are_found_and_fetched_again(
     assert mounts.unmount(point).returncode == 0
 
 
+# Memory.
+
+OPENER = """
+import os, sys
+folder, rounds = sys.argv[1], int(sys.argv[2])
+names = sorted(os.listdir(folder))[:1000]
+for number in range(rounds):
+    for name in (names[number % 1000], names[0]):
+        fd = os.open(os.path.join(folder, name), os.O_RDONLY)
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)  # let the daemon be asked
+        assert len(os.pread(fd, 1, number % 9000)) == 1
+        os.close(fd)
+"""
+
+
+def resident(pid: int) -> int:
+    """Bytes of memory of a process."""
+    with open(f"/proc/{pid}/statm", encoding="ascii") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+
+def descriptors(pid: int) -> int:
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def test_ten_thousand_opens_leave_nothing_in_memory(mounts: Mounts, large: FacilityHandle) -> None:
+    point = mounts.mount(large, user=USER)
+    pid = mounts.status(point)["pid"]
+    folder = point / FOLDER / "many"
+    assert mounts.python(OPENER, folder, 1500).returncode == 0
+    until(lambda: saved(mounts, point))
+    before, open_before = resident(pid), descriptors(pid)
+    assert mounts.python(OPENER, folder, 5000).returncode == 0
+    until(lambda: saved(mounts, point) and not mounts.status(point)["content"]["open_files"])
+    grown = resident(pid) - before
+    assert grown < 4 * MIB, f"{grown / MIB:.1f} MiB more than before"
+    assert descriptors(pid) <= open_before + 2
+    assert mounts.unmount(point).returncode == 0
+
+
 # The command.
 
 
