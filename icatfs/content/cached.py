@@ -151,8 +151,7 @@ class Cached:
         chunks = self._checksums.chunks()
         kept = [one for one in chunks if one not in self._held and one != waiting]
         pieces = self._checksums.pack(kept)
-        held = sum(run.stop - run.start for one in kept for run in self._checksums.runs(one))
-        return Record(name, version, size, pieces, held, self.precious)
+        return Record(name, version, size, pieces, self._checksums.size(kept), self.precious)
 
     def unpin(self) -> None:
         """One opener less."""

@@ -125,18 +125,28 @@ class Checksums:
                 return crc32_combine(self._crc, run.crc32, size - passed)
         return None
 
+    def size(self, numbers: Iterable[int]) -> int:
+        """How many bytes of these chunks are known."""
+        partly = self._runs
+        return sum(
+            CHUNK if number in self._full else sum(run.stop - run.start for run in partly[number])
+            for number in numbers
+        )
+
     def pack(self, numbers: Iterable[int]) -> bytes:
         """The runs of these chunks, given in order, as bytes for `unpack`.
 
         For each range without a gap: its start and stop, and a CRC-32 for each chunk it touches.
         """
         packed = bytearray()
-        runs = [run for number in numbers for run in self.runs(number)]
-        following = iter(runs)
-        for start, stop in Extents((run.start, run.stop) for run in runs):
-            crcs = [next(following).crc32 for _ in cut(start, stop)]
-            packed += _RANGE.pack(start, stop) + struct.pack(f"<{len(crcs)}I", *crcs)
-        return bytes(packed)
+        first, last, crcs = 0, 0, list[int]()
+        for start, stop, crc in self._ranges(numbers):
+            if start != last:
+                packed += _packed(first, last, crcs)
+                first, crcs = start, []
+            last = stop
+            crcs.append(crc)
+        return bytes(packed + _packed(first, last, crcs))
 
     @classmethod
     def unpack(cls, packed: bytes) -> Checksums:
@@ -147,18 +157,41 @@ class Checksums:
             start, stop = _part(_RANGE, packed, place)
             if not end < start < stop or stop - start > CHUNK * len(packed):
                 raise ValueError("ranges out of order, or longer than what follows")
-            pieces = list(cut(start, stop))
+            first, last = start // CHUNK, (stop - 1) // CHUNK
             place += _RANGE.size
-            crcs = _part(struct.Struct(f"<{len(pieces)}I"), packed, place)
-            for (first, last), crc in zip(pieces, crcs, strict=True):
-                checksums.add(Piece(first, last, crc))
-            place += 4 * len(pieces)
+            crcs = _part(struct.Struct(f"<{last - first + 1}I"), packed, place)
+            for number, crc in enumerate(crcs, first):
+                begin, finish = max(start, number * CHUNK), min(stop, (number + 1) * CHUNK)
+                if finish - begin == CHUNK:
+                    checksums._full[number] = crc
+                else:
+                    checksums.add(Piece(begin, finish, crc))
+            place += 4 * len(crcs)
             end = stop
+        checksums._pass()
         return checksums
 
     def extents(self) -> Extents:
         """The ranges of the runs."""
-        return Extents((run.start, run.stop) for run in self)
+        extents = Extents()
+        first = last = 0
+        for start, stop, _ in self._ranges(self.chunks()):
+            if start != last:
+                extents.add(first, last)
+                first = start
+            last = stop
+        extents.add(first, last)
+        return extents
+
+    def _ranges(self, numbers: Iterable[int]) -> Iterator[tuple[int, int, int]]:
+        """Start, stop and CRC-32 of the runs of these chunks: of a large file there are many."""
+        for number in numbers:
+            whole = self._full.get(number)
+            if whole is not None:
+                yield number * CHUNK, (number + 1) * CHUNK, whole
+            else:
+                for run in self._runs.get(number, ()):
+                    yield run.start, run.stop, run.crc32
 
     def _pass(self) -> None:
         """Take the chunks that are full now, one after the other, into the CRC-32 of all."""
@@ -170,6 +203,10 @@ class Checksums:
 def _joined(first: Piece, second: Piece) -> Piece:
     crc = crc32_combine(first.crc32, second.crc32, second.stop - second.start)
     return Piece(first.start, second.stop, crc)
+
+
+def _packed(start: int, stop: int, crcs: list[int]) -> bytes:
+    return _RANGE.pack(start, stop) + struct.pack(f"<{len(crcs)}I", *crcs) if crcs else b""
 
 
 def _part(form: struct.Struct, packed: bytes, place: int) -> tuple[int, ...]:
