@@ -334,9 +334,8 @@ class Cached:
 
     def _begin_again(self) -> None:
         if self._file is not None:
-            self._house.forget(self._file.name)
-            self._house.count(-self.on_disk - FILE_COST if self._file.is_own else 0)
-            self._file.close()
+            cost = self.on_disk + FILE_COST if self._file.is_own else 0
+            self._house.discard(self._file, cost)
             self._file = None
         self.on_disk = 0
         self.extents.clear()

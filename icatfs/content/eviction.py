@@ -47,13 +47,16 @@ class Unlinked:
         return sum(self.give_back())
 
     def give_back(self) -> Iterator[int]:
-        """Let the disk have its blocks, and yield how much that was, until all is. Blocks."""
+        """Let the disk have its blocks, and yield how much that was, until all is. Blocks.
+
+        Piece by piece, unless somebody still reads it.
+        """
         left = self.cost
         if self.fd is not None:
             with suppress(OSError):
-                for end in range(os.fstat(self.fd).st_size - LARGE, 0, -LARGE):
-                    if left <= LARGE:
-                        break
+                end = os.fstat(self.fd).st_size
+                while left > LARGE and locked(self.fd, fcntl.LOCK_EX):
+                    end = max(0, end - LARGE)
                     os.ftruncate(self.fd, end)
                     left -= LARGE
                     yield LARGE

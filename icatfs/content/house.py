@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from icatfs.content.cached import Cached
+    from icatfs.content.datafile import DataFile
     from icatfs.values import ContentVersion
 
 FILE_COST = 4096
@@ -40,6 +41,10 @@ class House(Protocol):
 
     def forget(self, name: str) -> None:
         """Remove a data file, if it is there, and its record."""
+        ...
+
+    def discard(self, file: DataFile, cost: int) -> None:
+        """Remove an open data file that cost so much of our books."""
         ...
 
     def changed(self, cached: Cached) -> None:

@@ -151,6 +151,25 @@ class Room:
         if self._free < self.reserve:
             self._want()
 
+    def unlink(self, name: str, cost: int) -> None:
+        """Remove a data file; what it cost us is room when the disk has it back. OSError."""
+        path = self._tenancy.folder / "data" / name
+        if cost <= LARGE:
+            path.unlink()
+            self.count(-cost)
+            return
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        path.unlink()
+        self.wait_for(Unlinked(name, cost, fd))
+
+    def wait_for(self, file: Unlinked) -> None:
+        """A file has no name any more, and what it cost us is room when the disk has it back."""
+        if file.cost > LARGE:
+            self._large.append(file)
+            self._want()
+        else:
+            self.count(-file.give_back_now())
+
     def hope(self) -> None:
         """Something may be removed that could not."""
         self._hopeless_until = 0.0
@@ -209,8 +228,7 @@ class Room:
             self._note(removed)
             for file in removed.files:
                 if file.cost > LARGE:
-                    self._large.append(file)
-                    self._want()
+                    self.wait_for(file)
                 else:
                     self._came_back(file.give_back_now())
             if removed.is_over or self._large:

@@ -55,6 +55,7 @@ from icatfs.content.cachefile import CacheFile
 from icatfs.content.datafile import DataFile
 from icatfs.content.disk import moved
 from icatfs.content.entering import enter
+from icatfs.content.eviction import Unlinked
 from icatfs.content.house import FILE_COST
 from icatfs.content.record import Record, mark_of
 from icatfs.content.recorder import Recorder
@@ -216,6 +217,11 @@ class ContentStore:
         self._checked.pop(name, None)
         self.recorder.gone(name)
 
+    def discard(self, file: DataFile, cost: int) -> None:
+        """Remove an open data file that cost so much of our books."""
+        self.forget(file.name)
+        self.room.wait_for(Unlinked(file.name, cost, file.fd))
+
     def changed(self, cached: Cached) -> None:
         """There is something new to be recorded."""
         self.recorder.changed(cached)
@@ -321,11 +327,9 @@ class ContentStore:
 
     def _remove(self, record: Record) -> None:
         """Remove a file that is not open here."""
-        path = self.folder / record.name
+        is_own = mark_of(record.name) == self._tenancy.mark
         with suppress(OSError):
-            path.unlink()
-            if mark_of(record.name) == self._tenancy.mark:
-                self.room.count(-record.cost)
+            self.room.unlink(record.name, record.cost if is_own else 0)
         self.recorder.pending.pop(record.version, None)
         self.forget(record.name)
 

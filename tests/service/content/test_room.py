@@ -117,3 +117,38 @@ async def test_a_cache_that_became_smaller_is_made_smaller_at_the_start(tmp_path
         assert not store.holds(version(179, 1000))
         fill(store, 1000, 1000)
         assert store.status().used_bytes <= budget
+
+
+async def test_a_large_file_that_proves_wrong_is_not_cut_under_those_who_read_it(
+    tmp_path: Path,
+) -> None:
+    size = LARGE + 8 * MIB
+    async with (
+        open_store(tmp_path / "cache", max_bytes=2**40) as first,
+        open_store(tmp_path / "cache", max_bytes=2**40) as second,
+    ):
+        fill(first, 1, size)
+        await first.save()
+        file, other = first.open(version(1, size)), second.open(version(1, size))
+        assert other.missing(0, size) is None
+        file.reset()
+        assert file.missing(0, size) == (0, size)
+        await until(lambda: first.room.spare >= size)
+        assert len(other.pread(size - MIB, MIB)) == MIB
+        await first.save()
+        assert first.status().used_bytes == 0
+        other.close()
+        file.close()
+
+
+async def test_dropping_a_large_file_is_not_waited_for_but_counted(tmp_path: Path) -> None:
+    size = LARGE + 8 * MIB
+    async with open_store(tmp_path / "cache", max_bytes=2**40) as store:
+        fill(store, 1, size)
+        await store.save()
+        store.drop(version(1, size))
+        assert store.status().used_bytes == size + COST
+        await store.save()
+        assert not store.holds(version(1, size))
+        await until(lambda: store.status().used_bytes == 0)
+        assert list((tmp_path / "cache/data").iterdir()) == []
