@@ -106,6 +106,50 @@ def test_listings_are_kept(facility: FacilityHandle, point: Path) -> None:
     assert facility.counters()["queries"] <= before + 1
 
 
+@pytest.fixture(scope="module")
+def large() -> Iterator[FacilityHandle]:
+    """A dataset of 25,000 files, in three pages."""
+    with running_facility("--holdings", "large", "--size", "25000") as started:
+        yield started
+
+
+LARGE = "LARGE/BIG-1/1/many"
+
+
+def test_large_folders(mounts: Mounts, large: FacilityHandle) -> None:
+    """A folder of very many files shows the first of them while the others still arrive; should
+    these fail to, so does listing: it is never short."""
+    point = mounts.mount(large, user="db/jdoe")
+    (point / LARGE).is_dir()
+    later = {"endpoint": "icat/entityManager", "entity": "x.id > 10000"}
+    large.faults({"kind": "latency", "seconds": 1.0, **later})
+    asked = large.counters()["queries"]
+    script = "import os, sys; print(next(os.scandir(sys.argv[1])).name)"
+    assert mounts.python(script, point / LARGE).stdout == "file-0000001.dat\n"
+    assert large.counters()["queries"] <= asked + 2  # of four
+    mounts.unmount(point)
+    point = mounts.mount(large, user="simple/root")  # who knows nothing of it yet
+    large.faults({"kind": "error", "status": 500, **later}, clear=True)
+    with fails_with(errno.EIO):
+        os.listdir(point / LARGE)
+    large.clear_faults()
+    assert len(os.listdir(point / LARGE)) == 25_000
+
+
+def test_known_listings(mounts: Mounts, large: FacilityHandle) -> None:
+    """Of a folder of more than 10,000 files that was listed before, also by an earlier mount, only
+    what has changed is asked for; one question tells."""
+    point = mounts.mount(large, user="db/jdoe")
+    names = os.listdir(point / LARGE)
+    until(lambda: bool(list(mounts.folder.glob("cache/*/listings/*.rows"))))
+    mounts.unmount(point)
+    point = mounts.mount(large, user="db/jdoe")
+    (point / LARGE).is_dir()
+    asked = large.counters()["queries"]
+    assert os.listdir(point / LARGE) == names
+    assert large.counters()["queries"] == asked + 1
+
+
 def test_facts(point: Path) -> None:
     """The catalogue's facts are the extended attributes `user.icat.*`, which cannot be changed."""
     assert os.getxattr(point / FILE, "user.icat.kind") == b"datafile"

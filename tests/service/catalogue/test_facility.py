@@ -4,38 +4,57 @@ from __future__ import annotations
 
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
+from trio.testing import wait_all_tasks_blocked
 
 from icatfs.catalogue.node import nanoseconds
 from icatfs.catalogue.tree import Ttl, open_catalogue
-from icatfs.errors import NotFound
+from icatfs.errors import NotFound, ServerError
+from icatfs.facility.handle import running_facility
 from icatfs.icat.client import IcatClient
 from icatfs.icat.session import Credentials, open_session
 from icatfs.transport import open_transport
 from icatfs.values import DatafileId, Kind
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from pathlib import Path
 
+    from icatfs.catalogue.listing import Listing
     from icatfs.catalogue.node import Node
     from icatfs.catalogue.tree import Catalogue
     from icatfs.facility.testing import FacilityHandle, StartFacility
 
 
 @asynccontextmanager
-async def opened(handle: FacilityHandle, user: str = "simple/root") -> AsyncIterator[Catalogue]:
+async def opened(
+    handle: FacilityHandle,
+    user: str = "simple/root",
+    *,
+    ttl: Ttl | None = None,
+    kept_in: Path | None = None,
+) -> AsyncIterator[Catalogue]:
     auth, _, name = user.partition("/")
     credentials = Credentials(auth, {"username": name, "password": handle.users[user]})
     async with open_transport() as transport:
         icat = IcatClient(transport, handle.icat)
         async with (
             open_session(icat, credentials) as keeper,
-            open_catalogue(icat, keeper, ttl=Ttl()) as catalogue,
+            open_catalogue(icat, keeper, ttl=ttl or Ttl(), kept_in=kept_in) as catalogue,
         ):
             yield catalogue
+
+
+@asynccontextmanager
+async def writer(handle: FacilityHandle) -> AsyncIterator[tuple[IcatClient, str]]:
+    """Somebody else who changes the catalogue."""
+    async with open_transport() as transport:
+        session = await trio.to_thread.run_sync(handle.login)
+        yield IcatClient(transport, handle.icat), session
 
 
 async def walk(catalogue: Catalogue, path: str) -> Node:
@@ -170,3 +189,88 @@ async def test_a_large_dataset_costs_one_query_for_each_page(
         with pytest.raises(NotFound):
             await catalogue.lookup(dataset, "nothing")
         assert await queries(handle) - before == 3
+
+
+@pytest.fixture(scope="module")
+def many() -> Iterator[FacilityHandle]:
+    """A dataset of 25,000 files, in three pages."""
+    with running_facility("--holdings", "large", "--size", "25000") as handle:
+        yield handle
+
+
+@pytest.fixture
+async def faults(many: FacilityHandle) -> AsyncIterator[Callable[..., Awaitable[None]]]:
+    """Switches faults of that facility on; off again at the end."""
+
+    async def add(*faults: dict[str, Any]) -> None:
+        await trio.to_thread.run_sync(partial(many.faults, *faults, clear=True))
+
+    yield add
+    await add()
+
+
+async def rest_of(listing: Listing) -> None:
+    while await listing.has_more(len(listing)):
+        pass
+
+
+BIG = "LARGE/BIG-1/1/many"
+LATER_PAGES = {"endpoint": "icat/entityManager", "entity": "x.id > 10000"}
+
+
+async def test_the_first_page_is_read_while_the_others_are_awaited(
+    many: FacilityHandle, faults: Callable[..., Awaitable[None]]
+) -> None:
+    async with opened(many) as catalogue:
+        dataset = await walk(catalogue, BIG)
+        await faults({"kind": "latency", "seconds": 1.0, **LATER_PAGES})
+        before = await queries(many)
+        listing = await catalogue.arriving(dataset)
+        assert len(listing) == 10_000
+        assert await queries(many) - before <= 2
+        assert await catalogue.lookup(dataset, listing[5_000].name) == listing[5_000]
+        assert await queries(many) - before <= 2
+        await rest_of(listing)
+        assert len(listing) == 25_000
+        assert await queries(many) - before == 4
+
+
+async def test_a_page_that_fails_makes_no_listing_short(
+    many: FacilityHandle, faults: Callable[..., Awaitable[None]]
+) -> None:
+    async with opened(many) as catalogue:
+        dataset = await walk(catalogue, BIG)
+        await faults({"kind": "error", "status": 500, **LATER_PAGES})
+        listing = await catalogue.arriving(dataset)
+        with pytest.raises(ServerError):
+            await rest_of(listing)
+        await faults()
+        assert len(await catalogue.listing(dataset)) == 25_000
+
+
+async def test_a_known_listing_costs_one_query_and_sees_every_change(
+    many: FacilityHandle, tmp_path: Path
+) -> None:
+    async with opened(many, ttl=Ttl(0.0, 0.0), kept_in=tmp_path) as catalogue:
+        dataset = await walk(catalogue, BIG)
+        listing = await catalogue.listing(dataset)
+        before = await queries(many)
+        assert (await catalogue.listing(dataset)).identity is listing.identity
+        assert await queries(many) - before == 1
+        await wait_all_tasks_blocked()
+    async with opened(many, ttl=Ttl(0.0, 0.0), kept_in=tmp_path) as catalogue:
+        dataset = await walk(catalogue, BIG)
+        before = await queries(many)
+        listing = await catalogue.listing(dataset)
+        assert len(listing) == 25_000
+        assert await queries(many) - before == 1
+        async with writer(many) as (icat, session):
+            made = {"name": "zz-new", "dataset": {"id": 1}, "fileSize": 5}
+            (new,) = await icat.write(session, [{"Datafile": made}])
+            assert (await catalogue.listing(dataset)).find("zz-new") is not None
+            await icat.write(session, [{"Datafile": {"id": new, "fileSize": 7}}])
+            found = (await catalogue.listing(dataset)).find("zz-new")
+            assert found is not None
+            assert found.size == 7
+            await icat.delete(session, "Datafile", [new])
+            assert len(await catalogue.listing(dataset)) == 25_000
