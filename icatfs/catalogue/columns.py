@@ -235,6 +235,10 @@ class DatafileRows(Sequence[DatafileRow]):
         block, inside = self._at(index)
         return block.name(inside)
 
+    def names(self) -> list[str]:
+        """The names of all rows."""
+        return [name for block in self.blocks for name in block.all_names()]
+
     def id(self, index: int) -> DatafileId:
         """The id of a row, without making the row."""
         block, inside = self._at(index)

@@ -54,10 +54,11 @@ from icatfs.icat.records import DatasetRow
 from icatfs.values import DatasetId, InvestigationId, Kind
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
     from icatfs.catalogue.arrival import Arrival
+    from icatfs.catalogue.columns import DatafileRows
     from icatfs.catalogue.shelf import Shelf, Snapshot
     from icatfs.icat.client import IcatClient
     from icatfs.icat.records import (
@@ -157,13 +158,13 @@ class Catalogue:
             raise NotFound(f"This {key.kind.value} is no longer in the catalogue.")
         return node
 
-    def datafiles(self, dataset: DatasetId) -> Sequence[DatafileRow] | None:
+    def datafiles(self, dataset: DatasetId) -> DatafileRows | None:
         """All datafiles in ascending order of id, as last listed; None if they were not.
 
         Asks nobody, and may be out of date.
         """
         shelf = self._library.shelves.get(NodeKey(Kind.DATASET, dataset))
-        rows: Sequence[DatafileRow] | None = None if shelf is None else shelf.last_rows()
+        rows: DatafileRows | None = None if shelf is None else shelf.last_rows()
         return rows
 
     # -- facts that listings leave out ------------------------------------------------------------

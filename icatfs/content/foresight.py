@@ -97,15 +97,27 @@ _id = attrgetter("id")
 class Contents:
     """The datafiles of a dataset, in ascending order of id."""
 
-    __slots__ = ("_by_name", "_rank", "files", "total", "version")
+    __slots__ = ("_by_name", "_names", "_rank", "files", "total", "version")
 
-    def __init__(self, files: Sequence[File], version: Callable[[int], ContentVersion]) -> None:
-        """``version`` tells that of the file at a position."""
+    def __init__(
+        self,
+        files: Sequence[File],
+        version: Callable[[int], ContentVersion],
+        *,
+        total: int | None = None,
+        names: Callable[[], Sequence[str]] | None = None,
+    ) -> None:
+        """``version`` tells that of the file at a position.
+
+        ``total`` is the sum of all sizes, and ``names`` tells all names, where that is known
+        without a look at each file.
+        """
         # given
         self.files = files
         self.version = version
+        self._names = names or (lambda: [file.name for file in files])
         # constant
-        self.total = sum(file.size or 0 for file in files)
+        self.total = sum(file.size or 0 for file in files) if total is None else total
         # mutable: positions in the order of names, and the reverse, once somebody asked
         self._by_name: Sequence[int] | None = None
         self._rank: Sequence[int] = ()
@@ -124,7 +136,7 @@ class Contents:
         if count > _NAMES_SORTED:
             return (Order(everything, everything),)
         if self._by_name is None:
-            self._by_name = sorted(everything, key=lambda position: self.files[position].name)
+            self._by_name = sorted(everything, key=self._names().__getitem__)
             rank = [0] * count
             for place, position in enumerate(self._by_name):
                 rank[position] = place

@@ -34,6 +34,11 @@ def contents_of(catalogue: Catalogue) -> Callable[[DatasetId], Contents | None]:
         rows = catalogue.datafiles(dataset)
         if rows is None:
             return None
-        return Contents(rows, lambda position: content_version(rows[position]))
+        return Contents(
+            rows,
+            lambda position: content_version(rows[position]),
+            total=rows.total,
+            names=rows.names,
+        )
 
     return look

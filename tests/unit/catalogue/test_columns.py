@@ -186,6 +186,7 @@ def check(found: DatafileRows) -> None:
     for position, entry in enumerate(entries):
         assert found.position(entry.id) == position
         assert (found.name(position), found.id(position)) == (entry.name, entry.id)
+    assert found.names() == [entry.name for entry in entries]
     assert found.position(1_000_000) is None
     assert found.position(-1) is None
     assert found.total == sum(entry.size or 0 for entry in entries)
