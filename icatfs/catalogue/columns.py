@@ -25,7 +25,7 @@ from icatfs.values import DatafileId
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
 
-PACKED = 64
+PACKED = 16
 """Rows from which on a block is packed; fewer are cheaper as they are."""
 BLOCK = 2_000
 """Rows in a block at most: packing so many takes some milliseconds."""
@@ -34,9 +34,9 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
 class Packed:
-    """A block of rows as columns, times in microseconds since 1970."""
+    """A block of rows as columns, times in microseconds since 1970; equal rows, equal blocks."""
 
     count: int
     ids: Numbers
@@ -122,8 +122,13 @@ class Loose:
 
     __slots__ = ("_rows",)
 
+    __hash__ = None  # type: ignore[assignment]
+
     def __init__(self, rows: Iterable[DatafileRow]) -> None:
         self._rows = list(rows)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Loose) and other._rows == self._rows
 
     def __len__(self) -> int:
         return len(self._rows)

@@ -125,7 +125,7 @@ def numbers(values: Sequence[int | None]) -> Numbers:
     return Numbers(low, unit, width, array(width, codes).tobytes(), holes)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
 class Texts:
     """A column of texts; value ``i`` ends at ``ends[i]`` in ``data``, None where that is None."""
 

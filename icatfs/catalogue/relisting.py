@@ -126,6 +126,8 @@ class Relisting:
         await self._questions.datafiles(dataset.id, growth.take)
         shelf.listed_at = now
         shelf.is_large = shelf.is_large or len(growth.snapshot) >= page
+        if last is not None and growth.snapshot.rows.blocks == last.blocks:
+            return Found(last)
         return Found(growth.snapshot.rows, growth.snapshot)
 
     def is_worth_keeping(self, shelf: Shelf[Any]) -> bool:

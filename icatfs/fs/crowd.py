@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 MOST = 255
 """Lookups that a crowd can count; who has more needs an inode."""
-_PAGE_BITS = 12
+_PAGE_BITS = 8
 
 
 class Crowd:

@@ -22,7 +22,7 @@ Emit = Callable[[str, Attributes, int], bool]
 
 _DOTS = 2
 """``.`` and ``..`` come first in every listing."""
-_CROWD = 256
+_CROWD = 32
 """Entries of a folder from which on its files are counted together (`icatfs.fs.crowd`)."""
 
 

@@ -272,6 +272,22 @@ async def test_own_changes_in_a_very_large_dataset_are_worked_in_when_it_is_list
         assert [row.id for row in rows] == ids
 
 
+async def test_a_page_that_is_the_same_as_before_leaves_the_listing_as_it_is(world: Any) -> None:
+    for i in range(50):
+        world.icat.datafile_in(1, i, f"{i:03}.h5")
+    async with world.catalogue() as catalogue:
+        node = await dataset(catalogue, world)
+        before = await catalogue.listing(node)
+        world.now += 61
+        assert (await catalogue.listing(node)).identity is before.identity
+        change(world, 40, checksum="1")
+        world.now += 61
+        after = await catalogue.listing(node)
+        assert after.identity is not before.identity
+        assert after[40].version.checksum == "1"
+        assert dict(world.icat.queries) == {"datafiles": 3}
+
+
 # -- between mounts
 
 
