@@ -24,10 +24,11 @@ The four in the middle are siblings and never import each other. They meet in ``
 "offline? wait, then try again" is a policy about file operations, not about caches.
 
 Who owns what: the session is `icat.session.SessionKeeper`'s; listings are `catalogue.tree`'s and
-live for a time by kind of folder; cached bytes are `content.store`'s, one sparse file for each
-version of a file's content, kept between mounts; open streams are `content.transfer`'s; who waits
-for which tape, `recall.coordinator`'s; files on their way out, `staging.journal`'s, on disk before
-anybody is told; inode numbers and lookup counts, `fs.inodes`'s alone.
+live for a time by kind of folder, large ones also on the disk (`catalogue.kept`); cached bytes are
+`content.store`'s, one sparse file for each version of a file's content, kept between mounts; open
+streams are `content.transfer`'s; who waits for which tape, `recall.coordinator`'s; files on their
+way out, `staging.journal`'s, on disk before anybody is told; inode numbers and lookup counts,
+`fs.inodes`'s alone.
 
 A read goes ``fuse.operations`` > ``fs.reading``: what the store has is read from there; what it
 lacks is brought by a forward stream of the data service, written into the cache file, and read

@@ -22,6 +22,7 @@ changed before, became visible: so none is believed for longer than `TRUSTED_AT_
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -32,6 +33,7 @@ import trio
 from icatfs.catalogue.columns import DatafileRows, blocks, microseconds
 from icatfs.catalogue.dataset import DatasetSnapshot
 from icatfs.catalogue.kept import Kept
+from icatfs.errors import ProtocolError
 from icatfs.icat.records import DatafileRow
 
 if TYPE_CHECKING:
@@ -43,6 +45,8 @@ if TYPE_CHECKING:
     from icatfs.catalogue.shelf import Shelf
     from icatfs.icat.records import DatasetRow, Mark
     from icatfs.values import DatasetId
+
+log = logging.getLogger(__name__)
 
 TRUSTED_S = 1800.0
 TRUSTED_AT_REST_S = 7 * 86_400.0
@@ -193,7 +197,11 @@ async def _brought_up_to_date(
     questions: Questions, dataset: DatasetId, known: DatafileRows
 ) -> _Current | None:
     """The rows as they are now, ``known`` itself if nothing has changed; None: ask for all."""
-    mark = await questions.mark(dataset)
+    try:
+        mark = await questions.mark(dataset)
+    except ProtocolError as error:
+        log.info("dataset %d has no mark, so all of it is asked for: %s", dataset, error)
+        return None
     truth, ours = _of_mark(mark), _of_rows(known)
     if truth == ours:
         return _Current(known, ())

@@ -266,7 +266,10 @@ class Mark:
 
 
 def decode_mark(body: bytes) -> Mark:
-    """The answer to `select_mark`; ProtocolError if it is none."""
+    """The answer to `icatfs.icat.query.select_mark`; ProtocolError if it is none.
+
+    A time that no calendar of ours has is not known, as in rows.
+    """
     try:
         found = msgspec.json.decode(body, type=list[_MarkRow])
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -274,14 +277,14 @@ def decode_mark(body: bytes) -> Mark:
     if not found:  # who may see nothing gets nothing (icat.server 6.2.1)
         return Mark(0, None, None, 0)
     row = found[0]
-    return Mark(row.count, row.last_id, row.newest, row.size or 0)
+    return Mark(row.count, row.last_id, _value(row.newest, datetime | None), int(row.size or 0))
 
 
 class _MarkRow(msgspec.Struct, array_like=True):
     count: int
     last_id: int | None
-    newest: datetime | None
-    size: int | None
+    newest: str | None
+    size: int | float | None
 
 
 def decode_properties(body: bytes) -> Properties:
@@ -344,7 +347,7 @@ def _decode_leniently(body: bytes, row_type: type[R]) -> list[R]:
         raise ProtocolError("ICAT's answer does not have the columns asked for.") from error
 
 
-def _value(value: object, wanted: Any) -> object:
+def _value(value: object, wanted: Any) -> Any:
     try:
         return msgspec.convert(value, wanted)
     except msgspec.ValidationError:

@@ -13,7 +13,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from icatfs.catalogue import kept, relisting
 from icatfs.catalogue import shelf as shelf_module
-from icatfs.errors import FacilityUnreachable, NotFound
+from icatfs.errors import BadRequest, FacilityUnreachable, NotFound
 from icatfs.values import DatafileId
 
 if TYPE_CHECKING:
@@ -270,6 +270,21 @@ async def test_own_changes_in_a_very_large_dataset_are_worked_in_when_it_is_list
         rows = catalogue.datafiles(node.key.id)
         assert rows is not None
         assert [row.id for row in rows] == ids
+
+
+async def test_a_server_that_tells_no_mark_is_asked_for_everything(
+    long: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(session: str, dataset: int) -> None:
+        raise BadRequest("no such function")
+
+    monkeypatch.setattr(long.icat, "datafiles_mark", refuse)
+    async with long.catalogue() as catalogue:
+        node = await dataset(catalogue, long)
+        for _ in range(2):
+            long.now += 61
+            assert len(await catalogue.listing(node)) == COUNT
+        assert long.icat.queries["datafiles"] == 2
 
 
 async def test_a_page_that_is_the_same_as_before_leaves_the_listing_as_it_is(world: Any) -> None:

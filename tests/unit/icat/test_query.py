@@ -42,9 +42,11 @@ def test_times_have_three_digits_and_a_zone() -> None:
     assert q.timestamp(moment) == "2024-05-01T06:00:00.123Z"
 
 
-def walked(ids: list[int], page: int, elapsed_s: float = 0.1) -> tuple[list[int], int]:
+def walked(
+    ids: list[int], page: int, elapsed_s: float = 0.1, after: int | None = None
+) -> tuple[list[int], int]:
     """The ids that a walk over ``ids`` brings, and how many queries it took."""
-    walk, found, queries = q.Walk(page), list[int](), 0
+    walk, found, queries = q.Walk(page, after), list[int](), 0
     while (window := walk.window) is not None:
         queries += 1
         if walk.needs_last_id:
@@ -84,6 +86,25 @@ def test_every_walk_finds_everything_once_in_order(
     ids: set[int], page: int, elapsed_s: float
 ) -> None:
     assert walked(sorted(ids), page, elapsed_s)[0] == sorted(ids)
+
+
+@given(st.sets(st.integers(0, 200), max_size=60), st.integers(1, 12), st.integers(-1, 210))
+def test_a_walk_may_begin_after_any_id(ids: set[int], page: int, after: int) -> None:
+    found, queries = walked(sorted(ids), page, after=after)
+    assert found == sorted(one for one in ids if one > after)
+    assert len(found) >= page or queries == 1
+
+
+def test_a_mark_is_one_query() -> None:
+    assert q.select_mark("x.dataset.id = 7") == (
+        "SELECT COUNT(x), MAX(x.id), MAX(x.modTime), SUM(x.fileSize) FROM Datafile x"
+        " WHERE x.dataset.id = 7"
+    )
+
+
+def test_a_moment_in_a_query_is_told_in_its_own_zone() -> None:
+    moment = datetime(2024, 5, 1, 8, 0, 0, 123999, timezone(timedelta(hours=2)))
+    assert q.moment(moment) == "{ts 2024-05-01 08:00:00}"
 
 
 def test_windows_get_narrower_where_the_server_is_slow() -> None:

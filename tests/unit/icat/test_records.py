@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import msgspec
 import pytest
 
 from icatfs.errors import NotAFacility, ProtocolError
 from icatfs.icat import records
-from icatfs.icat.records import DatafileRow, Row, decode_properties, decode_rows
+from icatfs.icat.records import (
+    DatafileRow,
+    Mark,
+    Row,
+    decode_mark,
+    decode_properties,
+    decode_rows,
+)
 
 
 def all_rows(kind: type[Row] = Row) -> list[type[Row]]:
@@ -68,3 +75,25 @@ def test_properties_of_old_and_new_servers() -> None:
 def test_a_page_is_not_an_icat() -> None:
     with pytest.raises(NotAFacility):
         decode_properties(b"<html></html>")
+
+
+def test_a_mark_tells_what_a_listing_comes_to() -> None:
+    mark = decode_mark(b'[[300,812,"2026-11-29T01:24:14.000+01:00",3000000]]')
+    assert mark == Mark(300, 812, datetime(2026, 11, 29, 0, 24, 14, tzinfo=UTC), 3_000_000)
+    assert mark.newest is not None
+    assert mark.newest.utcoffset() == timedelta(hours=1)
+
+
+@pytest.mark.parametrize("body", [b"[]", b"[[0,null,null,null]]"])
+def test_a_mark_of_nothing(body: bytes) -> None:
+    assert decode_mark(body) == Mark(0, None, None, 0)
+
+
+def test_an_absurd_time_leaves_a_mark_without_one() -> None:
+    assert decode_mark(b'[[1,2,"12345-01-01T00:00:00.000Z",3]]') == Mark(1, 2, None, 3)
+
+
+@pytest.mark.parametrize("body", [b"<html>", b"[1]", b'[["a",1,null,1]]', b"[[1]]"])
+def test_a_mark_that_is_none_is_a_protocol_error(body: bytes) -> None:
+    with pytest.raises(ProtocolError):
+        decode_mark(body)
