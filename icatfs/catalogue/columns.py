@@ -270,6 +270,11 @@ class DatafileRows(Sequence[DatafileRow]):
         inside = self.blocks[number].position(entity_id)
         return None if inside is None else self._starts[number] + inside
 
+    def has(self, row: DatafileRow) -> bool:
+        """Whether this very row is among them."""
+        position = self.position(row.id)
+        return position is not None and self[position] == row
+
     @property
     def last_id(self) -> int | None:
         """The highest id."""

@@ -155,7 +155,7 @@ class Library:
         """The visits of one name as the listing of their facility has them."""
         rows = [row for visits in groups if visits.name == shelf.key.name for row in visits.rows]
         snapshot: Snapshot = shelf.make(rows)
-        shelf.install(snapshot, expires)
+        shelf.install(snapshot, expires, shelf.changes)
         return snapshot
 
     async def _list_dataset(self, shelf: Shelf[Any], since: int) -> Snapshot:
@@ -209,11 +209,11 @@ class Library:
                 snapshot = shelf.make(merged)
             if changes == shelf.changes:
                 break
-        shelf.install(snapshot, self.expires(shelf))
+        shelf.install(snapshot, self.expires(shelf), since)
         if isinstance(snapshot, DatasetSnapshot):
             shelf.is_regular = snapshot.is_regular
             if self._relisting.is_worth_keeping(shelf):
-                keep = partial(self._relisting.keep, shelf, snapshot.rows)
+                keep = partial(self._relisting.keep, shelf, shelf.seen_rows())
                 self._flights.start((shelf, "keep"), keep)
         self.shelves.shrink()
         return snapshot

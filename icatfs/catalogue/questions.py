@@ -116,10 +116,10 @@ class Questions:
             if page or walk.window is None:
                 await take(page, walk.window is None)
 
-    async def mark(self, dataset: DatasetId) -> Mark:
-        """What tells whether the datafiles have changed."""
+    async def mark(self, dataset: DatasetId, upto: int | None = None) -> Mark:
+        """What tells whether the datafiles, or those of ids up to ``upto``, have changed."""
         self.asked += 1
-        return await self._keeper.run(self._icat.datafiles_mark, dataset)
+        return await self._keeper.run(self._icat.datafiles_mark, dataset, upto)
 
     async def changed(self, dataset: DatasetId, since: datetime) -> list[DatafileRow] | None:
         """The datafiles changed since then; None for very many."""

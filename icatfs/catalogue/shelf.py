@@ -89,8 +89,8 @@ class Shelf(Generic[S]):
         self.answers: dict[str | int, Answer] = {}
         self._questions = 0
         self._counted_until = 0.0
-        # mutable: how many own changes there were; by id those since the last snapshot, with
-        # their numbers, and None for what was removed
+        # mutable: how many own changes there were; by id those since the query of the last
+        # snapshot began, with their numbers, and None for what was removed
         self.changes = 0
         self._own: dict[int, tuple[int, Any]] = {}
         # mutable: known to be more than a page; whether paths tell what a datafile may be called
@@ -146,6 +146,12 @@ class Shelf(Generic[S]):
             self._snapshot = self._make(edited(self._snapshot.rows, self._gone, ()))
             self._gone.clear()
         return self._snapshot
+
+    def seen_rows(self) -> Any:
+        """The same without what this mount has made since the facility was last asked for all."""
+        rows = self.last_rows()
+        made = [key for key, (_, row) in self._own.items() if row is not None]
+        return edited(rows, made, ()) if made and rows is not None else rows
 
     def find(self, path: str, now: float) -> Answer | None:
         """What is remembered about a path, None if nothing that is still good."""
@@ -203,7 +209,8 @@ class Shelf(Generic[S]):
         snapshot = self._snapshot
         if snapshot is None or self._gone or len(new) > _FEW:
             return None
-        return snapshot.rows if all(snapshot.append(row) for row in new) else None
+        news = (row for row in new if not snapshot.rows.has(row))
+        return snapshot.rows if all(snapshot.append(row) for row in news) else None
 
     def confirm(self, expires: float) -> S:
         """The facility says that the snapshot, from which nothing was removed, is true."""
@@ -214,14 +221,14 @@ class Shelf(Generic[S]):
         self._own.clear()
         return self._snapshot
 
-    def install(self, snapshot: S, expires: float) -> None:
-        """Take a new snapshot, of `merged` rows; nothing may have changed since that."""
+    def install(self, snapshot: S, expires: float, since: int) -> None:
+        """Take a new snapshot, of rows `merged` after ``since``; nothing has changed since that."""
         self._snapshot = snapshot
         self._gone.clear()
         self.expires = expires
         self.answers.clear()
         self._questions = 0
-        self._own.clear()
+        self._own = {key: own for key, own in self._own.items() if own[0] > since}
 
     def remember(self, name: str | int, node: Node | None, expires: float) -> None:
         """Keep the answer to a single question."""

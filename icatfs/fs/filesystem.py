@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 import trio
@@ -52,6 +52,9 @@ if TYPE_CHECKING:
     )
 
 F = TypeVar("F", bound=CacheFile)
+
+_MOST_NAMES = 10_000
+"""Names in large folders that the kernel is told to forget at once; it forgets all in a minute."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +158,8 @@ class FileSystem(Generic[F]):
                 self._notifier.invalidate_inode(inode.number)
             else:
                 self._notifier.invalidate_entry(inode.parent, inode.node.name)
-        for folder, name in chain(self._inodes.members(), self._entries.take_absent()):
+        known = islice(self._inodes.members(), _MOST_NAMES)
+        for folder, name in chain(self._entries.take_absent(), known):
             self._notifier.invalidate_entry(folder, name)
 
     @property

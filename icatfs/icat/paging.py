@@ -81,9 +81,13 @@ class Paging(ABC):
         walk.brought(*ids, len(page), elapsed_s)
         return page
 
-    async def datafiles_mark(self, session: str, dataset: DatasetId) -> Mark:
-        """What changes when the datafiles of a dataset do."""
-        return decode_mark(await self.query(session, q.select_mark(f"x.dataset.id = {dataset}")))
+    async def datafiles_mark(
+        self, session: str, dataset: DatasetId, upto: int | None = None
+    ) -> Mark:
+        """What changes when the datafiles of a dataset do; only those of ids up to ``upto``."""
+        window = q.Window(None, upto, 1)
+        condition = window.narrow(f"x.dataset.id = {dataset}")
+        return decode_mark(await self.query(session, q.select_mark(condition)))
 
     async def datafiles_since(
         self, session: str, dataset: DatasetId, since: datetime

@@ -180,9 +180,33 @@ async def test_new_files_cost_the_pages_that_they_fill(long: Any) -> None:
         long.icat.queries.clear()
         after = await catalogue.listing(node)
         assert after.names()[-12:] == [f"{i}.h5" for i in range(500, 512)]
-        assert dict(long.icat.queries) == {"mark": 1, "more": 3}
+        assert dict(long.icat.queries) == {"mark": 2, "changed": 1, "more": 3}
         assert after.identity is before.identity
         assert len(before) == COUNT
+
+
+async def test_what_others_did_is_not_hidden_by_a_file_of_our_own(long: Any) -> None:
+    async with long.catalogue() as catalogue:
+        node = await dataset(catalogue, long)
+        await catalogue.listing(node)
+        long.icat.remove_datafile(1, 50)
+        long.icat.datafile_in(1, 300, "theirs")
+        catalogue.adopt(node, long.icat.datafile_in(1, 301, "ours"))
+        long.now += 61
+        ids = [entry.key.id for entry in await catalogue.listing(node)]
+        assert ids == [i for i in [*range(COUNT), 300, 301] if i != 50]
+
+
+async def test_a_change_is_not_hidden_by_new_files(long: Any) -> None:
+    async with long.catalogue() as catalogue:
+        node = await dataset(catalogue, long)
+        await catalogue.listing(node)
+        change(long, 50, checksum="1", modified=long.wall)
+        long.icat.datafile_in(1, 300, "new", modified=long.wall + timedelta(hours=3))
+        long.now += 61
+        listing = await catalogue.listing(node)
+        assert listing[50].version.checksum == "1"
+        assert len(listing) == COUNT + 1
 
 
 async def test_changed_files_are_asked_for_alone(long: Any) -> None:
@@ -275,7 +299,7 @@ async def test_own_changes_in_a_very_large_dataset_are_worked_in_when_it_is_list
 async def test_a_server_that_tells_no_mark_is_asked_for_everything(
     long: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def refuse(session: str, dataset: int) -> None:
+    async def refuse(session: str, dataset: int, upto: int | None) -> None:
         raise BadRequest("no such function")
 
     monkeypatch.setattr(long.icat, "datafiles_mark", refuse)
@@ -327,11 +351,11 @@ async def test_the_next_mount_asks_one_question_about_what_was_listed(
 
 async def test_the_next_mount_shows_what_has_changed_meanwhile(long: Any, tmp_path: Path) -> None:
     await kept_listing(long, tmp_path / "kept")
-    long.icat.datafile_in(1, 500, "500.h5")
+    long.icat.datafile_in(1, 500, "500.h5", modified=long.wall)
     async with long.catalogue(kept_in=tmp_path / "kept") as catalogue:
         node = await dataset(catalogue, long)
         assert await read(await catalogue.arriving(node)) == expected(*range(COUNT), 500)
-        assert dict(long.icat.queries) == {"mark": 1, "more": 1}
+        assert dict(long.icat.queries) == {"mark": 2, "changed": 1, "more": 1}
 
 
 async def test_after_refresh_nothing_that_was_kept_is_used(long: Any, tmp_path: Path) -> None:
