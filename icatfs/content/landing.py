@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from icatfs.content.cachefile import CacheFile
 
-_FIRST_STEP = 2**19
+_FIRST_STEP = 2**18
 _STEP = 4 * 2**20
 """Orders grow with the stream from the first to this: what is under way when it is left was not
 wanted, and a stream that is left soon should not have brought much."""
@@ -73,6 +73,7 @@ class MovedBody(Protocol):
     def into(self, sink: Sink) -> None: ...
     def order(self, start: int, stop: int, fd: int | None, *, is_last: bool) -> None: ...
     async def progress(self) -> int: ...
+    def finish(self) -> None: ...
     async def __aenter__(self) -> Self: ...
     async def __aexit__(
         self,
@@ -115,7 +116,7 @@ class Landing:
 
     def order_ahead(self, position: int) -> None:
         """Order what comes, one order beyond the one that is being carried out."""
-        step = min(max(_FIRST_STEP, position - self._start), _STEP, self._file.room)
+        step = min(max(_FIRST_STEP, (position - self._start) // 4), _STEP, self._file.room)
         while not self._is_over and self._ahead < self._size and self._ahead - position <= step:
             order = self._next(step)
             self._orders.append(order)

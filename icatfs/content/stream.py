@@ -216,11 +216,19 @@ class Carrier:
                     break
                 self._came(count)
                 if not goes_on(count):
+                    await self._finish(body, goes_on)
                     return None
         finally:
             landing.leave()
             self._may_grant = self._may_grant and not landing.disk_refused
         return self._body_ended()
+
+    async def _finish(self, body: MovedBody, goes_on: Callable[[int], bool]) -> None:
+        """End a body and take what is under way: whoever plans must know how far it came."""
+        body.finish()
+        while count := await self._in_time(body.progress):
+            self._came(count)
+            goes_on(count)
 
     def _came(self, count: int) -> None:
         if self.first_byte_s is None:

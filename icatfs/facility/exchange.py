@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import urllib.parse
 from dataclasses import dataclass, field
@@ -96,6 +97,7 @@ class Exchange:
         if self.wire.is_gone:
             raise Disconnected
         await self.send({"type": "http.response.body", "body": data, "more_body": more})
+        await asyncio.sleep(0)  # else nobody hears of a client who takes all at once, and leaves
 
     async def answer(self, answer: Answer) -> None:
         """Send a whole answer."""

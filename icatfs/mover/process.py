@@ -57,7 +57,7 @@ class Moved:
         # mutable: the answer, once it is there
         self.head: wire.Head | None = None
         # mutable: how it ended, if it has; what arrived and was not asked for yet
-        self.is_over = False
+        self.is_over = self._closed = False
         self._trouble: Trouble | None = None
         self._sink: Sink | None = None
         self._count = 0
@@ -102,7 +102,8 @@ class Moved:
 
     def close(self) -> None:
         """Nothing more is wanted. What is under way still arrives, and is told to the sink."""
-        if not self.is_over:
+        if not self.is_over and not self._closed:
+            self._closed = True
             self._worker.say(wire.Close(self._number))
 
     # Called by the worker's task.

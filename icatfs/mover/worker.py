@@ -141,7 +141,7 @@ class Stream:
             return
         self._mount.say(wire.Head(asked.stream, answer.status, answer.headers))
         view = memoryview(bytearray(_BUFFER))
-        while not self._ended and (work := self._works.get()) is not None:
+        while not (self._ended or self._closed) and (work := self._works.get()) is not None:
             try:
                 self._fulfil(work, answer, view)
             finally:
@@ -174,7 +174,7 @@ class Stream:
 
     def _fulfil(self, work: Work, answer: Answer, view: memoryview) -> None:
         position, stop = work.order.start, work.order.stop
-        while position < stop:
+        while position < stop and not self._closed:
             border = (position // CHUNK + 1) * CHUNK
             wanted = min(_BUFFER, stop - position, border - position)
             count = self._fill(answer, view[:wanted])

@@ -52,7 +52,7 @@ class MovedStream:
         # mutable
         self.has_surplus = False
         """Whether the body went on behind the last byte that was ordered."""
-        self._has_begun = False
+        self._has_begun = self._is_finishing = False
 
     async def __aenter__(self) -> Self:
         return self
@@ -76,12 +76,18 @@ class MovedStream:
         """
         self._moved.order(start, stop, fd, is_last=is_last)
 
+    def finish(self) -> None:
+        """Nothing more is wanted; ``progress`` tells what is under way still, and the end."""
+        self._is_finishing = True
+        self._moved.close()
+
     async def progress(self) -> int:
         """How many bytes arrived since it was asked last, at least one; 0: the body ended.
 
         Raises what `ByteStream` raises.
         """
-        if self._has_begun and self._slot.should_give_way():
+        may_go = self._has_begun and not self._is_finishing
+        if may_go and self._slot.should_give_way():
             await self.aclose()
             raise FacilityUnreachable(f"The transfer from {self._host} gave way to another.")
         try:
