@@ -151,6 +151,18 @@ async def test_without_room_there_is_no_grant(
         assert store.status().used_bytes <= 4 * MIB
 
 
+async def test_what_is_only_in_memory_frees_no_disk(
+    tmp_path: Path, version_of: Versions, content_of: Contents
+) -> None:
+    data = content_of(3 * MIB)
+    async with open_store(tmp_path / "cache", max_bytes=65_536) as store:
+        file = store.open(version_of(data))
+        file.pwrite(0, data[:MIB])
+        file.pwrite(MIB, data[MIB : 2 * MIB])
+        file.pwrite(2 * MIB, data[2 * MIB : 2 * MIB + 65_000])
+        assert file.pread(MIB, MIB + 65_000) == data[MIB : 2 * MIB + 65_000]
+
+
 async def test_a_large_file_passes_through_a_small_cache_under_grants(
     tmp_path: Path, version_of: Versions, content_of: Contents
 ) -> None:
