@@ -166,7 +166,8 @@ class Dispatch:
         if fetch.is_whole:
             course = plan.Course(0, plan.ENDLESS, 0)
         else:
-            course = plan.course(gap, waiter.stop, fetch.content(), trail, prices, self._limits)
+            seen = replace(trail, ends=tuple(_moved(end, fetch, gap) for end in trail.ends))
+            course = plan.course(gap, waiter.stop, fetch.content(), seen, prices, self._limits)
         missing = fetch.file.missing(course.start, gap + 1)
         course = replace(course, start=missing[0] if missing else gap)
         self._cut(fetch)
@@ -222,8 +223,9 @@ class Dispatch:
         if stream.begun_at is None:
             stream.begun_at, stream.first_piece = self._clock(), count
             if not stream.carrier.resumed:
-                measured = getattr(stream.carrier, "first_byte_s", None)
-                waited_s = stream.begun_at - stream.since if measured is None else measured
+                waited_s = stream.carrier.first_byte_s
+                if waited_s is None:
+                    waited_s = stream.begun_at - stream.since
                 self.costs.opened(stream.start, waited_s)
 
     def _serve(self, stream: Stream) -> None:
@@ -316,3 +318,12 @@ class Dispatch:
         if stream.begun_at is not None and not stream.carrier.resumed:
             count = position - stream.start - stream.first_piece
             self.costs.flowed(count, self._clock() - stream.begun_at)
+
+
+def _moved(end: plan.End, fetch: Fetch, gap: int) -> plan.End:
+    """Where a stream ended, or at the gap if all before that is there by now.
+
+    What was on its way when a stream was closed may arrive later than its end.
+    """
+    missing = fetch.file.missing(end.stop, gap + 1) if end.stop <= gap else None
+    return replace(end, stop=gap) if missing == (gap, gap + 1) else end

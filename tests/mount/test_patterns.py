@@ -39,7 +39,8 @@ class Seen:
     """What some reading took.
 
     Requests are counted at the facility, bytes where they arrive: a facility counts as sent what of
-    a stream that was closed was in the buffers of sockets, here up to 32 MiB.
+    a stream that was closed was in the buffers of sockets, here up to 32 MiB. What arrives while a
+    stream is being closed is not counted.
     """
 
     requests: int
@@ -148,7 +149,7 @@ def test_reading_in_sequence_is_one_request(stage: Stage, content: bytes) -> Non
         assert stage.path("in sequence").read_bytes() == content
 
     seen = stage.counted(cat)
-    assert seen.arrived == SIZE
+    assert seen.arrived <= SIZE
     assert seen.requests <= 2
 
 

@@ -78,6 +78,7 @@ class SimulatedCarrier:
     ignores_range: bool = False
     resumed: int = 0
     mismatches: int = 0
+    first_byte_s: float | None = None
 
 
 @dataclass

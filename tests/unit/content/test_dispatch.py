@@ -142,6 +142,17 @@ def test_who_waited_for_a_stream_that_ended_early_gets_another() -> None:
     assert desk.carriers[desk.streams[0]].position == MIB
 
 
+def test_who_reads_on_is_known_though_some_of_it_came_after_the_end_of_the_stream() -> None:
+    desk = Desk(size=1000 * MIB)
+    desk.dispatch.wait(desk.fetch(), 0, KIB)
+    desk.bring(desk.streams[0], 8 * MIB)
+    desk.dispatch.ended(desk.streams[0], None)
+    desk.file.arrived(8 * MIB, 11 * MIB + 5)
+    desk.dispatch.wait(desk.fetch(), 11 * MIB, 12 * MIB)
+    assert desk.streams[0].start == 11 * MIB + 5
+    assert desk.streams[0].window > 80 * MIB
+
+
 def test_when_nobody_waits_and_no_stream_runs_nothing_is_left() -> None:
     desk = Desk()
     desk.file.pins = 1
