@@ -142,7 +142,8 @@ class Server:
             self._tally.requests += counters["requests"].get(DATA, 0)
 
     def restart(self, pause_s: float) -> None:
-        """It is gone for a while."""
+        """It is gone for a while. All is well then: a wrong size would stay in what it keeps."""
+        self.handle.clear_faults()
         self.count()
         self.stop()
         time.sleep(pause_s)
