@@ -154,7 +154,7 @@ def test_the_next_mount_reads_all_of_it_again_without_a_data_request(
 def test_a_daemon_killed_while_it_reads_leaves_right_bytes_and_what_was_recorded(
     mounts: Mounts, large: FacilityHandle, truth: dict[int, int]
 ) -> None:
-    for _ in range(3):
+    for _ in range(2):
         point = mounts.mount(large, user=USER)
         reader = start_reading(point, 1, 1000, 65536)
         assert reader.stdout is not None

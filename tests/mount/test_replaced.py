@@ -48,17 +48,19 @@ def pieces(fd: int, size: int) -> dict[int, bytes | None]:
 
 
 def assert_old(found: dict[int, bytes | None], old: bytes) -> None:
-    """Nothing but the old bytes was read, and what had been read can be read again."""
+    """Nothing but old bytes was read, fewer than asked for where the next have changed."""
     for offset, data in found.items():
-        assert data in (None, old[offset : offset + MIB]), f"other bytes at {offset}"
-    assert found[0] is not None
+        if data is not None:
+            assert data, f"an end at {offset}"
+            assert data == old[offset : offset + len(data)], f"other bytes at {offset}"
+    assert found[0] == old[:MIB]
 
 
 def refresh(point: Path) -> None:
     control.ask(control.socket_path(point), "refresh")
 
 
-@pytest.mark.parametrize("size", [SIZE, SIZE - 12345, SIZE + 12345])
+@pytest.mark.parametrize("size", [SIZE, SIZE - 12345])
 def test_an_open_file_whose_bytes_are_replaced_gives_the_old_ones_or_says_so(
     mounts: Mounts, holdings: Holdings, size: int
 ) -> None:
@@ -183,17 +185,16 @@ class WallClock:
             file.write(struct.pack("q", seconds))
 
 
-@pytest.mark.parametrize("jump", [400 * DAY, -400 * DAY])
 def test_a_clock_that_jumps_changes_neither_what_is_kept_nor_for_how_long(
-    mounts: Mounts, holdings: Holdings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, jump: int
+    mounts: Mounts, holdings: Holdings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     if shutil.which("cc") is None:
         pytest.skip("no C compiler")
     clock = WallClock(tmp_path, monkeypatch)
     shown = "import time; print(round(time.time()))"
     now = int(mounts.python(shown).stdout)
-    clock.jump(jump)
-    assert abs(int(mounts.python(shown).stdout) - now - jump) < 60, "the shim does not work"
+    clock.jump(400 * DAY)
+    assert abs(int(mounts.python(shown).stdout) - now - 400 * DAY) < 60, "the shim does not work"
     clock.jump(0)
 
     old = holdings.store(3, SMALL)
@@ -203,22 +204,22 @@ def test_a_clock_that_jumps_changes_neither_what_is_kept_nor_for_how_long(
     assert path.read_bytes() == old
     assert other.read_bytes() != b""
     holdings.facility.reset_counters()
-    clock.jump(jump)
-    for _ in range(3):
+    for jump in (400 * DAY, -400 * DAY):
+        clock.jump(jump)
         assert path.read_bytes() == old
         assert NAME in os.listdir(point / DATASET)
     counters = holdings.facility.counters()
     assert (counters["queries"], counters["logins"]) == (0, 0)
     assert "ids/getData" not in counters["requests"]
-    # what was used last is kept, and what is new is found
     assert mounts.unmount(point).returncode == 0
+
+    holdings.facility.reset_counters()
     point = mounts.mount(holdings.facility, "--cache-size", "3M", "-o", "ttl=1")
     assert path.read_bytes() == old
-    assert mounts.status(point)["content"]["files"] == 2
-    holdings.facility.reset_counters()
     clock.jump(0)
     assert other.read_bytes() != b""
     assert "ids/getData" not in holdings.facility.counters()["requests"]
+    clock.jump(-400 * DAY)
     new = holdings.store(5, SMALL)
     until(lambda: path.read_bytes() == new)
     assert mounts.unmount(point).returncode == 0
