@@ -67,6 +67,7 @@ class Cached:
         # mutable: the data file, None before the first byte
         self._file: DataFile | None = None
         self.on_disk = 0
+        self.recorded = 0
         # mutable: what is there, and what is about to be
         self.extents = Extents()
         self.size = version.size
@@ -111,7 +112,7 @@ class Cached:
     def attach(self, record: Record, file: DataFile) -> None:
         """Begin with the data file of a record."""
         self._file = file
-        self.on_disk = record.held if file.is_own else 0
+        self.on_disk, self.recorded = (record.held, record.recorded) if file.is_own else (0, 0)
         self.size = record.size
         self.precious = record.precious
         self._shown = True
@@ -146,12 +147,13 @@ class Cached:
         if name is None:
             return None
         if self._is_unread:
-            return Record(name, version, size, None, self.extents.total, self.precious)
+            held = self.extents.total
+            return Record(name, version, size, None, held, self.precious, self.recorded)
         waiting = None if self._withheld is None else self._withheld[0] // CHUNK
         chunks = self._checksums.chunks()
         kept = [one for one in chunks if one not in self._held and one != waiting]
-        pieces = self._checksums.pack(kept)
-        return Record(name, version, size, pieces, self._checksums.size(kept), self.precious)
+        pieces, held = self._checksums.pack(kept), self._checksums.size(kept)
+        return Record(name, version, size, pieces, held, self.precious, self.recorded)
 
     def unpin(self) -> None:
         """One opener less."""
@@ -337,7 +339,7 @@ class Cached:
             cost = self.on_disk + FILE_COST if self._file.is_own else 0
             self._house.discard(self._file, cost)
             self._file = None
-        self.on_disk = 0
+        self.on_disk = self.recorded = 0
         self.extents.clear()
         self._held.clear()
         self._reserved.clear()
@@ -393,4 +395,5 @@ class Cached:
         if self._file is None or old is None or not self._file.rename(new):
             return False
         self._house.forget(old)
+        self.recorded = 0
         return True

@@ -37,6 +37,8 @@ class Record:
     """How many bytes that is."""
     precious: bool = False
     """Whether it was costly to get: it is kept longer."""
+    recorded: int = 0
+    """What the index counts for it now, as far as we know; the rest is in our lease."""
 
     @property
     def complete(self) -> bool:
@@ -92,7 +94,8 @@ class Record:
                 int(proof),
             ):
                 version = ContentVersion(DatafileId(datafile), catalogued, mtime_ns, checksum)
-                record = cls(name, version, size, pieces, held, bool(precious))
+                cost = held + FILE_COST
+                record = cls(name, version, size, pieces, held, bool(precious), cost)
                 return record if record.proof == proof and record.is_sound() else None
         return None
 

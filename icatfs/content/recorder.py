@@ -10,7 +10,7 @@ import logging
 import os
 import sqlite3
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import trio
@@ -18,16 +18,16 @@ from isal.isal_zlib import crc32
 
 from icatfs.content.chunks import Checksums, Piece, cut
 from icatfs.content.disk import sync_file_system
+from icatfs.content.record import Record
 from icatfs.content.sweep import has_dead, sweep
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from icatfs.content.cached import Cached
     from icatfs.content.index import Index
     from icatfs.content.ownership import Tenancy
-    from icatfs.content.record import Record
     from icatfs.content.room import Room
     from icatfs.values import ContentVersion
 
@@ -37,15 +37,27 @@ _SAVE_EVERY_S = 3.0
 _FILES_SYNCED_ONE_BY_ONE = 16
 
 
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of the records that were to be written."""
+
+    there: list[Record]
+    wrong: list[Record]
+    """They came from elsewhere, are not what they should be, and were removed."""
+    lost: list[Record]
+    """Somebody removed the file: what it had beyond its record is in our lease."""
+
+
 class Recorder:
     """What is to be recorded of one process's part of the cache."""
 
     def __init__(
-        self, index: Index, tenancy: Tenancy, room: Room, proved_wrong: Callable[[Record], None]
+        self, index: Index, tenancy: Tenancy, room: Room, live: Mapping[ContentVersion, Cached]
     ) -> None:
+        """``live`` has what is open."""
         # given
         self._room = room
-        self._proved_wrong = proved_wrong
+        self._live = live
         self._index = index
         self._tenancy = tenancy
         # mutable: see the invariants above
@@ -112,12 +124,11 @@ class Recorder:
         surplus = self._room.take_spare()
         is_saved = False
         try:
-            wrong = await trio.to_thread.run_sync(
+            outcome = await trio.to_thread.run_sync(
                 self._write, list(self._saving.values()), gone, list(used), -surplus
             )
             is_saved = True
-            for record in wrong:
-                self._proved_wrong(record)
+            self._settle(outcome, closed)
         except (OSError, sqlite3.Error) as error:
             self._complain(error)
         finally:
@@ -129,6 +140,25 @@ class Recorder:
                 self._dirty |= {cached for cached in dirty if cached.pins}
             self._saving = {}
 
+    def _settle(self, outcome: Outcome, closed: Mapping[ContentVersion, Record]) -> None:
+        """Take account of what was recorded, and of what was not."""
+        for record in outcome.there:
+            cached, pending = self._live.get(record.version), self.pending.get(record.version)
+            if cached is not None and cached.name == record.name:
+                cached.recorded = record.cost
+            elif pending is not None and pending.name == record.name:
+                self.pending[record.version] = replace(pending, recorded=record.cost)
+        for record in outcome.wrong:
+            cached = self._live.get(record.version)
+            if cached is not None and cached.name == record.name:
+                cached.reset()
+            else:
+                self._room.count(-record.cost)
+        for record in outcome.lost:
+            was = closed.get(record.version)
+            if was is not None and was.name == record.name:
+                self._room.count(record.recorded - record.cost)
+
     def _complain(self, error: Exception) -> None:
         """Say once that the cache cannot be recorded."""
         if not self._complained:
@@ -139,29 +169,35 @@ class Recorder:
 
     def _write(
         self, records: Sequence[Record], gone: list[str], used: list[str], lease: int
-    ) -> list[Record]:
-        """Sync, then record; returns what came from elsewhere and is not what it should be."""
+    ) -> Outcome:
+        """Sync, then record."""
         data = self._tenancy.folder / "data"
         if len(records) > _FILES_SYNCED_ONE_BY_ONE:
             sync_file_system(str(data))
-        there, wrong, lost = [], [], []
+        outcome = Outcome([], [], [])
         for record in records:
             with _opened(data, record.name) as fd:
                 if fd is None:
-                    lost.append(record.name)
+                    outcome.lost.append(self._as_lost(record))
                     continue
                 if len(records) <= _FILES_SYNCED_ONE_BY_ONE:
                     os.fdatasync(fd)
                 read = _read(fd, record)
             if read is None:
                 (data / record.name).unlink(missing_ok=True)
-                wrong.append(record)
+                outcome.wrong.append(record)
             else:
-                there.append(read)
-        self._index.write(there, gone=[*gone, *lost], used=used, lease=lease)
+                outcome.there.append(read)
+        gone = [*gone, *(record.name for record in outcome.lost)]
+        self._index.write(outcome.there, gone=gone, used=used, lease=lease)
         if has_dead(self._index, self._tenancy):
             sweep(self._index, self._tenancy)
-        return wrong
+        return outcome
+
+    def _as_lost(self, record: Record) -> Record:
+        """Where the index still has its record, that goes now, and its cost comes to us."""
+        with self._index.reading_there() as books:
+            return replace(record, recorded=0) if books.cost(record.name) else record
 
 
 def _read(fd: int, record: Record) -> Record | None:

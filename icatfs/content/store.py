@@ -109,10 +109,10 @@ class ContentStore:
         # constant
         self.folder = tenancy.folder / "data"
         self.room = Room(index, tenancy, self, max_bytes=max_bytes, min_free_bytes=min_free_bytes)
-        self.recorder = Recorder(index, tenancy, self.room, self._proved_wrong)
+        self._live: dict[ContentVersion, Cached] = {}
+        self.recorder = Recorder(index, tenancy, self.room, self._live)
         self._numbers = counter(1)
         # mutable
-        self._live: dict[ContentVersion, Cached] = {}
         self._checked: dict[str, Unchecked | None] = {}
         """What is still to be compared of closed files that were open before."""
         self.withdrawals: Counter[ContentVersion] = Counter()
@@ -332,14 +332,6 @@ class ContentStore:
             self.room.unlink(record.name, record.cost if is_own else 0)
         self.recorder.pending.pop(record.version, None)
         self.forget(record.name)
-
-    def _proved_wrong(self, record: Record) -> None:
-        """A file that came from elsewhere is not what it should be, and was removed."""
-        cached = self._live.get(record.version)
-        if cached is not None and cached.name == record.name:
-            cached.reset()
-        else:
-            self.room.count(-record.cost)
 
     # The end.
 

@@ -139,6 +139,36 @@ async def test_what_a_mount_has_open_stays_and_it_goes_on(
         assert upkeep.clear(folder).after.files == 0
 
 
+async def test_what_was_cleared_before_it_was_recorded_is_no_room_that_is_lost(
+    folder: Path, version_of: Versions, content_of: Contents
+) -> None:
+    data = content_of(3 * MIB)
+    async with open_store(folder, max_bytes=PLENTY) as store:
+        file = store.open(version_of(data))
+        file.pwrite(0, data[:MIB])
+        file.close()
+        await store.save()
+        file = store.open(version_of(data))
+        file.pwrite(MIB, data[MIB : 2 * MIB])
+        file.close()
+        assert upkeep.clear(folder).after.files == 0
+        await store.save()
+        assert store.status().used_bytes == 0
+        file = store.open(version_of(data))
+        file.pwrite(0, data[:MIB])
+        file.close()
+        await store.save()
+        file = store.open(version_of(data))
+        file.pwrite(MIB, data[MIB : 2 * MIB])
+        await store.save()
+        file.pwrite(2 * MIB, data[2 * MIB : 2 * MIB + 10])
+        file.close()
+        only_file(folder, 5).unlink()
+        await store.save()
+        assert store.status().used_bytes == 0
+        assert store.status().files == 0
+
+
 async def test_what_is_right_is_found_right(
     folder: Path, version_of: Versions, content_of: Contents
 ) -> None:
