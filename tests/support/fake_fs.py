@@ -87,11 +87,12 @@ def folder_node(path: str) -> Node:
 
 
 class FakeListing:
-    """A listing of nodes."""
+    """A listing of nodes; those in ``late``, or an error there, come when somebody waits."""
 
-    def __init__(self, nodes: Sequence[Node]) -> None:
-        self._nodes = nodes
+    def __init__(self, nodes: Sequence[Node], late: Sequence[Node | IcatfsError] = ()) -> None:
+        self._nodes = list(nodes)
         self._names = {node.name: node for node in nodes}
+        self._late = list(late)
 
     def __len__(self) -> int:
         return len(self._nodes)
@@ -123,6 +124,13 @@ class FakeListing:
         return self._nodes[position].name
 
     async def has_more(self, count: int) -> bool:
+        while len(self) <= count and self._late:
+            await trio.lowlevel.checkpoint()
+            late = self._late.pop(0)
+            if isinstance(late, IcatfsError):
+                raise late
+            self._nodes.append(late)
+            self._names[late.name] = late
         return len(self) > count
 
 
@@ -141,6 +149,7 @@ class FakeCatalogue:
         self.nodes: dict[NodeKey, Node] = {}
         self.asked: Counter[str] = Counter()
         self.invalidated: list[NodeKey] = []
+        self.late: list[Node | IcatfsError] = []
         self._ids = itertools.count(100)
         self.root = Node(NodeKey(Kind.ROOT, 0), None, "", 0)
         self.nodes[self.root.key] = self.root
@@ -227,7 +236,10 @@ class FakeCatalogue:
         return FakeListing(list(self.children.get(folder.key, {}).values()))
 
     async def arriving(self, folder: Node) -> FakeListing:
-        return await self.listing(folder)
+        """Without what is in ``late``, which comes later."""
+        await self.listing(folder)
+        entries = self.children.get(folder.key, {}).values()
+        return FakeListing([node for node in entries if node not in self.late], self.late)
 
     async def lookup(self, folder: Node, name: str) -> Node:
         self.asked["lookup"] += 1

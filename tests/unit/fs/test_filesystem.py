@@ -20,6 +20,7 @@ from icatfs.errors import (
     BadName,
     ContentChanged,
     Damaged,
+    FacilityUnreachable,
     Interrupted,
     IsADirectory,
     NotADirectory,
@@ -141,6 +142,40 @@ async def test_a_listing_stays_what_it_was_at_opening(services: FakeServices) ->
     await fs.readdir(fh, 0, emit)
     assert "new.txt" not in names
     assert "new.txt" in await listed(services, DATASET)
+
+
+async def test_what_has_arrived_is_shown_before_the_rest_is_waited_for(
+    services: FakeServices,
+) -> None:
+    fs, catalogue = services.filesystem, services.catalogue
+    catalogue.late = [catalogue.put(f"late{i}", b"") for i in range(3)]
+    fh = await fs.opendir((await walk(services, DATASET)).ino, ME)
+    names: list[str] = []
+
+    def emit(name: str, attributes: Attributes, position: int) -> bool:
+        names.append(name)
+        return True
+
+    await fs.readdir(fh, 0, emit)
+    assert names == [".", "..", "a.txt", "b.txt", "sub", "blocked", "unknown"]
+    await fs.readdir(fh, len(names), emit)
+    assert names[7:] == ["late0"]
+    assert (await listed(services, DATASET))[7:] == ["late0", "late1", "late2"]
+
+
+async def test_a_listing_whose_rest_does_not_arrive_fails(services: FakeServices) -> None:
+    services.catalogue.late = [FacilityUnreachable("no route")]
+    with pytest.raises(FacilityUnreachable):
+        await listed(services, DATASET)
+
+
+async def test_a_draft_that_arrives_as_a_stored_file_is_shown_once(services: FakeServices) -> None:
+    fs, catalogue = services.filesystem, services.catalogue
+    folder = (await walk(services, DATASET)).ino
+    await fs.changes.create(folder, "draft", ME)
+    catalogue.late = [catalogue.put("draft", b"")]
+    names = await listed(services, DATASET)
+    assert names.count("draft") == 1
 
 
 async def test_only_accepted_entries_are_counted(services: FakeServices) -> None:
