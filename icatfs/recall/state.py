@@ -1,45 +1,53 @@
 """The life of one storage unit while somebody waits for it.
 
 The server tells little: ``getStatus`` says ONLINE, RESTORING or ARCHIVED, or fails with "Restore
-failed"; that is all there is (ids.server 2.1.1). Two things make the answers ambiguous.
+failed"; that is all there is (ids.server 2.1.1). Three things make the answers ambiguous.
 
-* ARCHIVED right after getData was refused is normal for data whose *archiving* is pending: getData
-  then queues nothing. It is also what RESTORING turns into when the server restarts, which forgets
-  its queue. So a unit that is ARCHIVED for more than two looks is asked for, by name, and again
-  after every three further looks.
-* A restore must never be asked for when the data are ONLINE or may be: it takes them away from
-  everybody. So nothing is asked for before the server itself has said ARCHIVED, and any other
-  answer starts the count anew.
+* ARCHIVED is also the answer for data that are still on the disk while their *archiving* is
+  pending: then neither getData nor prepareData queues a restore.
+* It is also what RESTORING turns into when the server restarts, which forgets its queue.
+* A restore asked for by name (POST restore) while the data are ONLINE takes them away from
+  everybody for a while.
+
+So there are two ways to ask. *Gently*, by prepareData, which queues a restore of exactly what is
+not on the disk and is never wrong: that is done as soon as the server says ARCHIVED. *By name*,
+which also cancels a pending archiving: only when the server has said nothing but ARCHIVED for more
+than two looks after the last request. Any other answer starts the count anew.
 
 Rules: ONLINE and FAILED are final; no answer (the network, a server that restarts) changes nothing.
+A restore that begins and falls back to ARCHIVED ten times is a failed one: the server flags
+nothing where a plugin gives up, and a tape is not to be read for ever.
 
 ::
 
-      ASSUMED --archived--> ARCHIVED --archived, twice more--> ASK --asked--> REQUESTED
-         |                      \\                                               |
-         +------restoring--------+---------------> RESTORING <---restoring------+
-         |                                             |
-         +---online---> ONLINE <-------online----------+------failed---> FAILED
+      ASSUMED --archived--> ARCHIVED --asked gently--> REQUESTED --archived, thrice--> asked by name
+         |                   ^                             |
+         +----restoring----- | ---> RESTORING <--restoring-+
+         |                   +-archived--+  |
+         +---online---> ONLINE <---online---+---failed---> FAILED
 
-Pure: `after` says what an answer makes of a state, `Watch.ask` whether it is time to ask.
+Pure: `Watch.after` says what an answer makes of a state, `Watch.ask` whether it is time to ask and
+how, `next_pause` when to look again.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from icatfs.values import OnlineStatus
 
 PATIENT_LOOKS = 2
-"""How often ARCHIVED is only noted."""
+"""How often ARCHIVED is only noted after a request."""
+MOST_RELAPSES = 10
+"""How often a restore may begin and not end."""
 
 
 class Phase(StrEnum):
     """What we believe of a unit."""
 
     ASSUMED = "assumed"
-    """The server refused the data; it has not been looked at yet."""
+    """Somebody wants the data; they have not been looked at yet."""
     ARCHIVED = "archived"
     REQUESTED = "requested"
     """We asked for a restore; the server has not confirmed it yet."""
@@ -66,6 +74,13 @@ class Seen(StrEnum):
             OnlineStatus.RESTORING: cls.RESTORING,
             OnlineStatus.ARCHIVED: cls.ARCHIVED,
         }[status]
+
+
+class Ask(StrEnum):
+    """How to ask for a restore."""
+
+    GENTLY = "gently"
+    BY_NAME = "by name"
 
 
 NEXT: dict[Phase, dict[Seen, Phase]] = {
@@ -107,7 +122,8 @@ FINAL = frozenset({Phase.ONLINE, Phase.FAILED})
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """A unit under observation: its phase, looks in a row that said ARCHIVED, restores asked for.
+    """A unit under observation: its phase; looks in a row that said ARCHIVED since it was last
+    asked for; restores asked for; restores that began and did not end.
 
     Every value is new: `after` and `asked` return the next one.
     """
@@ -115,6 +131,7 @@ class Watch:
     phase: Phase = Phase.ASSUMED
     looks: int = 0
     requests: int = 0
+    relapses: int = 0
 
     @property
     def is_over(self) -> bool:
@@ -122,21 +139,48 @@ class Watch:
         return self.phase in FINAL
 
     @property
-    def ask(self) -> bool:
-        """Whether a restore is to be asked for now."""
-        return not self.is_over and self.looks > PATIENT_LOOKS
+    def has_relapsed(self) -> bool:
+        """Whether this ended because restores begin and never end."""
+        return self.relapses >= MOST_RELAPSES
+
+    @property
+    def ask(self) -> Ask | None:
+        """How a restore is to be asked for now, None if it is not."""
+        if self.phase is Phase.ARCHIVED:
+            return Ask.GENTLY
+        if self.phase is Phase.REQUESTED and self.looks > PATIENT_LOOKS:
+            return Ask.BY_NAME
+        return None
 
     def after(self, seen: Seen) -> Watch:
         """The unit after one look."""
         if self.is_over:
             raise ValueError(f"{self.phase} is final, but somebody saw {seen}")
-        looks = self.looks
+        looks, relapses = self.looks, self.relapses
         if seen is not Seen.NOTHING:
             looks = looks + 1 if seen is Seen.ARCHIVED else 0
-        return Watch(NEXT[self.phase][seen], looks, self.requests)
+        phase = NEXT[self.phase][seen]
+        if self.phase is Phase.RESTORING and phase is Phase.ARCHIVED:
+            relapses += 1
+            phase = Phase.FAILED if relapses >= MOST_RELAPSES else phase
+        return Watch(phase, looks, self.requests, relapses)
 
     def asked(self) -> Watch:
         """The unit after a restore was asked for; ValueError if it was not to be."""
-        if not self.ask:
+        if self.ask is None:
             raise ValueError(f"a restore was asked for while {self.phase} after {self.looks} looks")
-        return Watch(Phase.REQUESTED, 0, self.requests + 1)
+        return replace(self, phase=Phase.REQUESTED, looks=0, requests=self.requests + 1)
+
+
+def next_pause(
+    last_s: float, *, elapsed_s: float, expected_s: float | None, low_s: float, high_s: float
+) -> float:
+    """How long to wait for the next look: half as long again as the last time, but no longer than
+    a quarter of what is left of the expected time, or of what it is overdue by.
+
+    ``elapsed_s`` since the restore was asked for; ``expected_s`` is how long others took.
+    """
+    pause_s = last_s * 1.5
+    if expected_s is not None:
+        pause_s = min(pause_s, abs(expected_s - elapsed_s) / 4)
+    return min(max(pause_s, low_s), high_s)

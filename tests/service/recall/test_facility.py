@@ -16,6 +16,7 @@ from icatfs.icat.client import IcatClient
 from icatfs.icat.session import Credentials, SessionKeeper, open_session
 from icatfs.ids.client import IdsClient
 from icatfs.recall.coordinator import RecallCoordinator, open_recall
+from icatfs.recall.poller import Pace
 from icatfs.transport import open_transport
 from icatfs.values import DatafileId, DatasetId, OnlineStatus
 
@@ -76,7 +77,9 @@ async def mounted(facility: FacilityHandle, *, two_level: bool = True) -> AsyncI
         ids = IdsClient(transport, facility.ids)
         async with (
             open_session(IcatClient(transport, facility.icat), credentials) as keeper,
-            open_recall(ids, keeper, two_level=two_level, poll_min_s=0.1, poll_max_s=0.5) as recall,
+            open_recall(
+                ids, keeper, two_level=two_level, pace=Pace(0.1, 0.5, per_s=20.0)
+            ) as recall,
         ):
             yield Mounted(facility, ids, keeper, recall)
 
