@@ -38,7 +38,14 @@ SETTINGS = frozenset(
         "cache_size",
         "state_dir",
         "ca_file",
+        "recall",
+        "recall_refuse",
+        "recall_process_units",
+        "recall_mount_units",
+        "recall_unit_size",
         "recall_wait",
+        "slot_wait",
+        "max_background",
         "ttl",
         "ttl_running",
         "dataset_type",
@@ -78,8 +85,21 @@ class Config:
     mode: WriteMode = WriteMode.ADD
     ca_file: Path | None = None
     insecure: bool = False
+    recall: str = ""
+    """Which reads recall archived data: the table of `icatfs.recall.policy`."""
+    recall_refuse: str = ""
+    """The programs that never do; empty: the default list."""
+    recall_process_units: int | None = 1000
+    recall_mount_units: int | None = 5000
+    """Datasets or files that reading may recall in an hour; None: without limit."""
+    recall_unit_size: int | None = 2**40
+    """The largest dataset that reading may recall; None: without limit."""
     recall_wait_s: float | None = None
     """How long a read waits for the archive; None: without limit."""
+    slot_wait_s: float = 1.0
+    """How long a read waits for its turn to wait, where the kernel lets few wait."""
+    max_background: int = 1000
+    """Requests that the kernel may have under way; 12 and below: the kernel's default."""
     ttl_s: float = 60.0
     ttl_running_s: float = 15.0
     """The same for visits that are running."""

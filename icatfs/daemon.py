@@ -46,6 +46,7 @@ from icatfs.ids.client import IdsClient
 from icatfs.ids.source import DataSource
 from icatfs.ids.zips import ZipSource
 from icatfs.notify import notify
+from icatfs.recall.admission import policy_of
 from icatfs.recall.coordinator import RecallCoordinator, open_recall
 from icatfs.staging.area import StagingArea, open_staging
 from icatfs.staging.uploader import Timing, open_uploader
@@ -133,6 +134,7 @@ async def run(config: Config, credentials: Credentials, on_ready: Ready) -> None
                 source=config.url,
                 fuse_options=set(config.fuse_options),
                 notifier=services.notifier,
+                background=config.max_background,
                 on_ready=ready,
             )
             nursery.cancel_scope.cancel()
@@ -178,7 +180,16 @@ async def _build(
     two_level = await ids.is_two_level()
     zips = ZipSource(ids, keeper, two_level=two_level)
     bulk = await enter(open_bulk(zips, store, contents_of(catalogue), limits=_ahead(config)))
-    recall = await enter(open_recall(ids, keeper, two_level=two_level))
+    sizes = Sizes(icat, keeper)
+    recall = await enter(
+        open_recall(
+            ids,
+            keeper,
+            two_level=two_level,
+            policy=policy_of(config),
+            dataset_bytes=sizes.bytes_of,
+        )
+    )
     area = await enter(open_staging(config.state_dir, facility=icat.url, user=keeper.user_name))
     stack.push_async_callback(_look_what_is_left, area, left)
     uploader = await enter(
@@ -203,6 +214,7 @@ async def _build(
                 gid=os.getgid(),
                 mode=mode,
                 recall_wait_s=config.recall_wait_s,
+                slot_wait_s=config.slot_wait_s,
                 entry_timeout_s=config.ttl_s,
                 attr_timeout_s=config.ttl_s,
             ),
@@ -228,7 +240,7 @@ async def _build(
         notifier,
         filesystem,
         Desk(
-            survey=Survey(catalogue, Sizes(icat, keeper), recall, root),
+            survey=Survey(catalogue, sizes, recall, root),
             recall=recall,
             ids=ids,
             keeper=keeper,

@@ -37,6 +37,10 @@ class Sizes:
         self._icat = icat
         self._keeper = keeper
 
+    async def bytes_of(self, dataset: DatasetId) -> int:
+        """The bytes of one dataset."""
+        return (await self.of((dataset,)))[dataset].bytes
+
     async def of(self, datasets: Sequence[DatasetId]) -> Mapping[DatasetId, Size]:
         """The size of each of these datasets; one query for every 300 of them."""
         sizes = dict.fromkeys(datasets, Size())

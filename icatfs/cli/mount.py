@@ -49,6 +49,12 @@ written icatfs_<setting>, for example icatfs_cache_size = 50G.
 @click.option("--cache-dir", type=click.Path(), help="Where what was read is kept.")
 @click.option("--cache-size", help="How much is kept, e.g. 50G.  [20G or a tenth of the disk]")
 @click.option(
+    "--recall",
+    metavar="TABLE",
+    help="Which reads bring back archived data: wait, wait:2h, never, or a table with a rule for"
+    " each pattern of paths ('/INV/*/raw* never; wait').  [wait]",
+)
+@click.option(
     "--recall-wait", metavar="S", help="Seconds a read waits for the archive.  [no limit]"
 )
 @click.option("--dataset-type", help="Type of datasets made by mkdir.  [other]")

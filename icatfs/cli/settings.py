@@ -6,10 +6,12 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from icatfs import config as cfg
 from icatfs.config import Config
 from icatfs.errors import ConfigError, MountPointMissing
+from icatfs.recall import policy
 from icatfs.values import WriteMode
 
 _FUSE_OPTIONS = frozenset(
@@ -86,7 +88,10 @@ def resolve(flags: Flags) -> Config:
         ca_file=_file(settings.get("ca_file"), "the certificate file"),
         insecure=flags.insecure
         or not cfg.parse_bool("checkCert", section.get("checkcert") or "yes"),
+        **_recall(settings),
         recall_wait_s=_seconds(settings, "recall_wait", None),
+        slot_wait_s=_seconds(settings, "slot_wait", 1.0) or 0.0,
+        max_background=_limit(settings, "max_background", 1000) or 0,
         ttl_s=_seconds(settings, "ttl", 60.0) or 0.0,
         ttl_running_s=_seconds(settings, "ttl_running", 15.0) or 0.0,
         dataset_type=settings.get("dataset_type"),
@@ -158,6 +163,31 @@ def _file(text: str | None, what: str) -> Path | None:
 
 def _seconds(settings: Mapping[str, str], name: str, default: float | None) -> float | None:
     return cfg.parse_seconds(name, settings[name]) if name in settings else default
+
+
+def _recall(settings: Mapping[str, str]) -> dict[str, Any]:
+    """The recall policy, as text that proved to be one."""
+    recall, refuse = settings.get("recall", ""), settings.get("recall_refuse", "")
+    policy.parse_rules(recall)
+    policy.parse_programs(refuse)
+    size = settings.get("recall_unit_size", "").strip()
+    return {
+        "recall": recall,
+        "recall_refuse": refuse,
+        "recall_process_units": _limit(settings, "recall_process_units", 1000),
+        "recall_mount_units": _limit(settings, "recall_mount_units", 5000),
+        "recall_unit_size": None if size == "none" else cfg.parse_size(size or "1T"),
+    }
+
+
+def _limit(settings: Mapping[str, str], name: str, default: int) -> int | None:
+    """A number; None for ``none``."""
+    text = settings.get(name, str(default)).strip()
+    if text == "none":
+        return None
+    if not text.isdecimal():
+        raise ConfigError(f"{name} = {text!r}: write a number or none")
+    return int(text)
 
 
 def _allowance(settings: Mapping[str, str], name: str, default: int) -> int:

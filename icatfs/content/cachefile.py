@@ -61,6 +61,10 @@ class CacheFile:
         """How many bytes a stream may run ahead of whoever reads this file."""
         return self._cached.room
 
+    def treasure(self) -> None:
+        """This content was hard to get: it leaves the cache after what can be had again at once."""
+        self._cached.precious = True
+
     def pin(self) -> CacheFile:
         """The same content, pinned once more."""
         return CacheFile(self._cached)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -24,8 +23,9 @@ from icatfs.fs.entries import Content, Entries
 from icatfs.fs.folders import Folders
 from icatfs.fs.handles import DraftHandle, HandleTable, ReadHandle
 from icatfs.fs.inodes import InodeTable
+from icatfs.fs.options import FsOptions, FsStatus
 from icatfs.fs.ports import CacheFile
-from icatfs.fs.reading import Reader
+from icatfs.fs.reading import Asking, Reader
 from icatfs.fs.reports import Reports
 from icatfs.fs.siblings import NoForesight
 from icatfs.fs.waiting import Waits
@@ -45,40 +45,19 @@ if TYPE_CHECKING:
         Catalogue,
         Foresight,
         Notifier,
+        Opener,
         Recall,
         Store,
         Transfer,
         Writing,
     )
 
+__all__ = ["FileSystem", "FsOptions", "FsStatus", "open_filesystem"]
+
 F = TypeVar("F", bound=CacheFile)
 
 _MOST_NAMES = 10_000
 """Names in large folders that the kernel is told to forget at once; it forgets all in a minute."""
-
-
-@dataclass(frozen=True, slots=True)
-class FsOptions:
-    """How one mount behaves; times in seconds."""
-
-    uid: int
-    gid: int
-    mode: WriteMode
-    attr_timeout_s: float = 60.0
-    """How long the kernel may rely on attributes without asking again; more than 0."""
-    entry_timeout_s: float = 60.0
-    """The same for names, those that do not exist among them."""
-    recall_wait_s: float | None = None
-    """How long a read waits for the archive; None: without limit."""
-
-
-@dataclass(frozen=True, slots=True)
-class FsStatus:
-    """What the kernel knows and programs have open just now."""
-
-    inodes: int
-    handles: int
-    waiting: int
 
 
 class FileSystem(Generic[F]):
@@ -126,7 +105,13 @@ class FileSystem(Generic[F]):
         )
         self._folders = Folders(self._entries, self._inodes, self._handles, self.waits, probe)
         self._xattrs = Xattrs(self._inodes, catalogue, recall, self._reports)
-        self._reader = Reader(transfer, self._foresight, recall, self.waits, options.recall_wait_s)
+        self._reader = Reader(
+            transfer,
+            self._foresight,
+            recall,
+            self.waits,
+            Asking(probe.program, self._inodes.path, options.recall_wait_s, options.slot_wait_s),
+        )
         self.changes = Changing(
             writing=writing,
             entries=self._entries,
@@ -145,6 +130,10 @@ class FileSystem(Generic[F]):
     def shut_down(self) -> None:
         """Wake everybody who waits, and refuse further waiting, with `ShuttingDown`."""
         self.waits.end_all()
+
+    def limit_waiting(self, reads: int) -> None:
+        """From now on no more reads than this wait for the archive at once; others get `Busy`."""
+        self._reader.limit_waiting(reads)
 
     def refresh(self) -> None:
         """Forget what is known of all entries: what is looked at from now on is new.
@@ -250,9 +239,9 @@ class FileSystem(Generic[F]):
                 await self._entries.refresh(inode)
             if inode.node.key.id < 0:
                 return await self.changes.open(inode, flags, caller)
-        return self._open_cached(inode, self._probe.process_of(caller.pid))
+        return self._open_cached(inode, self._probe.opener(caller.pid), flags)
 
-    def _open_cached(self, inode: Inode, process: int) -> Opened:
+    def _open_cached(self, inode: Inode, opener: Opener, flags: int) -> Opened:
         version, dataset = inode.node.version, inode.node.dataset
         if dataset is not None:
             self._foresight.opened(dataset, version.datafile)
@@ -265,7 +254,15 @@ class FileSystem(Generic[F]):
         content.withdrawals = file.withdrawals
         if version.size is None:
             content.size = file.size
-        fh = self._handles.open_file(ReadHandle(inode, process, inode.node, file, file.withdrawals))
+        handle = ReadHandle(
+            inode,
+            opener,
+            inode.node,
+            file,
+            file.withdrawals,
+            nonblocking=bool(flags & os.O_NONBLOCK),
+        )
+        fh = self._handles.open_file(handle)
         # The kernel asks for nothing beyond the size it knows, unless it is told not to cache.
         return Opened(fh, keep_cache=keep, direct_io=version.size is None)
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 from icatfs.catalogue.node import Glimpse, Node
 from icatfs.errors import IcatfsError, StaleHandle
 from icatfs.fs.inodes import Inode
-from icatfs.fs.ports import CacheFile, Draft, Listing
+from icatfs.fs.ports import CacheFile, Draft, Listing, Opener
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,8 +36,8 @@ class ReadHandle(Generic[F]):
     """A catalogued file open for reading; it keeps its content version for life."""
 
     inode: Inode
-    process: int
-    """Who opened it, 0 where that cannot be known: whose signals end a wait."""
+    opener: Opener
+    """Whose signals end a wait, and whether it may recall."""
     node: Node
     file: F
     withdrawals: int = 0
@@ -45,6 +45,8 @@ class ReadHandle(Generic[F]):
     failure: Failure | None = None
     waiting: int = 0
     """How many reads wait for bytes."""
+    nonblocking: bool = False
+    """Whether it was opened not to wait for the archive."""
 
 
 @dataclass(slots=True, eq=False)

@@ -14,10 +14,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from icatfs.catalogue.node import Glimpse, Node, NodeKey
     from icatfs.errors import DataArchived
+    from icatfs.recall.admission import Admission
+    from icatfs.recall.policy import Asker, Program
     from icatfs.values import ContentVersion, DatafileId, DatasetId, OnlineStatus
 
 
@@ -31,15 +33,33 @@ class Caller:
     gid: int
 
 
+@dataclass(frozen=True, slots=True)
+class Opener:
+    """Who opened a file: process, its name then, and who started it; 0 and empty where that cannot
+    be known."""
+
+    process: int = 0
+    name: str = ""
+    parent: int = 0
+
+
 class CallerProbe(Protocol):
     """Looks at other processes; every answer may be out of date as soon as it is given."""
+
+    def opener(self, pid: int) -> Opener:
+        """The process that a thread belongs to. Cheap."""
+        ...
+
+    def program(self, opener: Opener) -> Program:
+        """All names that the opener and its parent go by: what they are now, and were then."""
+        ...
 
     def process_of(self, pid: int) -> int:
         """The process that a thread belongs to; 0 where there is nothing to look at."""
         ...
 
-    def must_stop(self, process: int) -> bool:
-        """Whether the process has a pending signal that it neither blocks nor ignores."""
+    def must_stop(self, pid: int) -> bool:
+        """Whether the process or thread has a pending signal that it neither blocks nor ignores."""
         ...
 
     def holds(self, process: int, ino: int) -> bool | None:
@@ -143,6 +163,10 @@ class CacheFile(Protocol):
         ...
 
     def missing(self, start: int, stop: int) -> tuple[int, int] | None: ...
+    def treasure(self) -> None:
+        """What comes from now on was hard to get: it is kept longer than other content."""
+        ...
+
     def pread(self, offset: int, size: int) -> bytes: ...
     def close(self) -> None: ...
 
@@ -186,8 +210,21 @@ class Recall(Protocol):
         """Raises `RecallFailed` while a failed restore of these data is remembered."""
         ...
 
-    def learn(self, refusal: DataArchived) -> None:
-        """What the facility's words tell of how it stores."""
+    async def admit(
+        self,
+        dataset: DatasetId,
+        datafile: DatafileId,
+        who: Callable[[], Asker],
+        size: int | None,
+    ) -> Admission:
+        """Whether a read may have data that may have to be restored; raises `NotOnline`.
+
+        Triggers nothing, and does not ask who it is for where the data are online.
+        """
+        ...
+
+    def learn(self, dataset: DatasetId, datafile: DatafileId, refusal: DataArchived) -> None:
+        """The facility refused these data; what its words tell of how it stores."""
         ...
 
     async def wait_online(

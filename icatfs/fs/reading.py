@@ -12,13 +12,17 @@ are looked at before anything else.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 import trio
 
 from icatfs.errors import Busy, Damaged, DataArchived, IcatfsError, Interrupted
 from icatfs.fs.handles import Failure
-from icatfs.fs.ports import CacheFile
+from icatfs.fs.ports import CacheFile, Opener
+from icatfs.recall.policy import Asker, Program
 from icatfs.values import DatafileId, DatasetId
 
 if TYPE_CHECKING:
@@ -33,6 +37,20 @@ _LONGEST_PAUSE_S = 5.0
 F = TypeVar("F", bound=CacheFile)
 
 
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """In whose name a read asks the archive, and how patiently.
+
+    ``program`` tells what an opener is, ``path`` where an inode is. ``patience_s`` is how long any
+    read waits, whatever the policy says (None: no limit); ``turn_s`` how long for its turn.
+    """
+
+    program: Callable[[Opener], Program]
+    path: Callable[[int], str]
+    patience_s: float | None = None
+    turn_s: float = 1.0
+
+
 class Reader(Generic[F]):
     """Reads open files; has no state of its own but what it keeps in their handles."""
 
@@ -42,13 +60,18 @@ class Reader(Generic[F]):
         foresight: Foresight,
         recall: Recall,
         waits: Waits,
-        patience_s: float | None,
+        asking: Asking,
     ) -> None:
         self._transfer = transfer
         self._foresight = foresight
         self._recall = recall
         self._waits = waits
-        self._patience_s = patience_s
+        self._asking = asking
+        self._turns = trio.CapacityLimiter(math.inf)
+
+    def limit_waiting(self, reads: int) -> None:
+        """From now on no more reads than this wait for the archive at once."""
+        self._turns.total_tokens = reads
 
     async def read(self, handle: ReadHandle[F], offset: int, size: int) -> bytes:
         """The bytes of [offset, offset + size) as far as the file goes.
@@ -76,7 +99,7 @@ class Reader(Generic[F]):
         self._recall_failure(handle)
         handle.waiting += 1
         try:
-            with self._waits.waiting(handle.process):
+            with self._waits.waiting(handle.opener.process):
                 await self._bring(handle, start, stop)
         except IcatfsError as error:
             handle.failure = Failure(error, trio.current_time() + _FAILURE_S)
@@ -90,51 +113,80 @@ class Reader(Generic[F]):
         if failure is None or trio.current_time() >= failure.until_s:
             return
         if isinstance(failure.error, Interrupted):
-            self._waits.check(handle.process)
+            self._waits.check(handle.opener.process)
             return
         handle.failure = failure
         raise failure.error.with_traceback(None)
 
     async def _bring(self, handle: ReadHandle[F], start: int, stop: int) -> None:
         """Returns when the range is in the file; asks the archive for it as often as needed."""
-        patience = Patience(self._patience_s)
+        patience = Patience(self._asking.patience_s)
         pause_s = 0.0
         while True:
-            obstacle = await self._try(handle, start, stop)
+            obstacle = await self._try(handle, start, stop, patience)
             if obstacle is None:
                 return
             if patience.is_over and pause_s > 0:
                 raise obstacle
             await trio.sleep(patience.limit(pause_s))
             pause_s = min(max(2 * pause_s, _SHORTEST_PAUSE_S), _LONGEST_PAUSE_S)
+            if not isinstance(obstacle, Busy):
+                handle.file.treasure()
             await self._wait_online(handle, patience.left_s)
 
     async def _try(
-        self, handle: ReadHandle[F], start: int, stop: int
+        self, handle: ReadHandle[F], start: int, stop: int, patience: Patience
     ) -> DataArchived | Busy | None:
         """None when the range is there; what is in the way when waiting can help.
 
-        Raises `RecallFailed` without asking while that is remembered: each request for the bytes of
-        data that cannot be restored would queue another restore.
+        Raises `NotOnline` where the policy is against it, before the facility is asked for bytes:
+        each such request for archived data would queue a restore. Raises `RecallFailed` while that
+        is remembered, for the same reason.
         """
         dataset, datafile = _address(handle)
         file = handle.file
         self._recall.check(dataset, datafile)
         await self._foresight.coming(dataset, file.version)
+        if file.missing(start, stop) is None:
+            return None
+        admission = await self._recall.admit(
+            dataset, datafile, lambda: self._asker(handle), file.version.size
+        )
+        patience.shorten(admission.manner.patience_s)
+        if not admission.fetch:
+            return DataArchived("the data are in the archive")
         try:
-            if file.missing(start, stop) is not None:
-                await self._transfer.ensure(file, start, stop)
-                self._foresight.missed(dataset, file.version)
+            await self._transfer.ensure(file, start, stop)
+            self._foresight.missed(dataset, file.version)
         except DataArchived as archived:
-            self._recall.learn(archived)
+            self._recall.learn(dataset, datafile, archived)
             return archived
         except Busy as busy:
             return busy
         return None
 
+    def _asker(self, handle: ReadHandle[F]) -> Asker:
+        return Asker(
+            self._asking.path(handle.inode.number),
+            self._asking.program(handle.opener),
+            nonblocking=handle.nonblocking,
+        )
+
     async def _wait_online(self, handle: ReadHandle[F], patience_s: float | None) -> None:
         dataset, datafile = _address(handle)
-        await self._recall.wait_online(dataset, datafile, patience_s=patience_s)
+        turn = object()
+        with trio.move_on_after(self._asking.turn_s) as too_late:
+            await self._turns.acquire_on_behalf_of(turn)
+        if too_late.cancelled_caught:
+            raise Busy(
+                f"{self._turns.borrowed_tokens} reads of this mount wait for the archive already,"
+                " and the kernel lets no more wait without stopping all others (max_background):"
+                " read it again later, or order the data with icatfs stage"
+            )
+        try:
+            await self._recall.wait_online(dataset, datafile, patience_s=patience_s)
+        finally:
+            self._turns.release_on_behalf_of(turn)
 
 
 def _address(handle: ReadHandle[F]) -> tuple[DatasetId, DatafileId]:
@@ -160,7 +212,14 @@ class Patience:
     """How much longer somebody is willing to wait; None is for ever."""
 
     def __init__(self, seconds: float | None) -> None:
-        self._deadline = None if seconds is None else trio.current_time() + seconds
+        self._begun = trio.current_time()
+        self._deadline = None if seconds is None else self._begun + seconds
+
+    def shorten(self, seconds: float | None) -> None:
+        """Be willing to wait for no longer than this, counted from the beginning."""
+        if seconds is not None:
+            deadline = self._begun + seconds
+            self._deadline = min(deadline, self._deadline or deadline)
 
     @property
     def left_s(self) -> float | None:

@@ -54,7 +54,7 @@ _REMEDIES: dict[type[IcatfsError], str] = {
     FacilityTimeout: "try again later",
     FacilityUnreachable: "check the network; the mount goes on by itself when the server is back",
     NoSpace: "make room on the disk",
-    NotOnline: "restore it deliberately, or mount without a limit on recalls",
+    NotOnline: "order the data with icatfs stage, or mount with another recall policy",
     ProtocolError: "try again later; if it stays, tell the facility",
     RecallFailed: "tell the facility, naming the dataset",
     RecallTimeout: "read it again later: the restore goes on",

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from icatfs.fs.ports import CallerProbe
 
+_AT_ONCE = 32
+
 
 class _Wait:
     """One wait; ``pid`` 0 stands for one that no signal ends."""
@@ -96,20 +98,25 @@ class Waits:
         while True:
             await self._somebody.wait()
             await trio.sleep(self._interval_s)
-            self._look()
+            await self._look()
             if not self._waits:
                 self._somebody = trio.Event()
 
-    def _look(self) -> None:
+    async def _look(self) -> None:
+        """A look at each process, a few at a time: those who do not wait must not notice."""
         pids = {wait.pid for wait in self._waits}
-        stopped = {pid for pid in pids if self._must_stop(pid)}
+        stopped = set()
+        for number, pid in enumerate(pids):
+            if number % _AT_ONCE == 0:
+                await trio.lowlevel.checkpoint()
+            if self._must_stop(pid):
+                stopped.add(pid)
         for wait in self._waits:
             if wait.pid in stopped:
                 wait.end(_interrupted())
 
     def _must_stop(self, pid: int) -> bool:
-        process = self._probe.process_of(pid) if pid else 0
-        return bool(process) and self._probe.must_stop(process)
+        return pid > 0 and self._probe.must_stop(pid)
 
 
 def _interrupted() -> Interrupted:

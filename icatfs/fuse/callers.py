@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import os
 import signal
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from icatfs.fs.ports import Opener
 from icatfs.fuse.mountpoint import mounted_at
+from icatfs.recall.policy import Program
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,22 +25,24 @@ _STOPS = (signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU, signal
 _STOP_MASK = sum(1 << (number - 1) for number in _STOPS)
 
 
-def signals_to_handle(status: str) -> int:
+_MASKS = (b"SigPnd:", b"ShdPnd:", b"SigBlk:", b"SigIgn:", b"SigCgt:")
+_STATUS_BYTES = 8192
+_INTERPRETERS = ("python", "perl", "ruby", "node", "java", "bash", "dash", "sh", "kioworker", "kio")
+"""Programs whose first argument is the program: names of which this is the beginning."""
+
+
+def signals_to_handle(status: bytes) -> int:
     """The mask of signals, in the text of ``/proc/<pid>/status``, that a program is to handle now.
 
     Pending for the process or its first thread, and neither blocked nor ignored. Being stopped and
     continued counts only where the program has a handler for it: it must not see EINTR for that.
     """
-    masks = {
-        name: int(value, 16)
-        for name, _, value in (line.partition(":") for line in status.splitlines())
-        if name in ("SigPnd", "ShdPnd", "SigBlk", "SigIgn", "SigCgt")
-    }
-    if len(masks) < 5:
+    words = status[max(status.find(_MASKS[0]), 0) :].split(None, 10)
+    if tuple(words[:10:2]) != _MASKS or len(words) < 10:
         return 0
-    pending = masks["SigPnd"] | masks["ShdPnd"]
-    unhandled_stops = _STOP_MASK & ~masks["SigCgt"]
-    return pending & ~masks["SigBlk"] & ~masks["SigIgn"] & ~unhandled_stops
+    private, shared, blocked, ignored, caught = (int(word, 16) for word in words[1:10:2])
+    unhandled_stops = _STOP_MASK & ~caught
+    return (private | shared) & ~blocked & ~ignored & ~unhandled_stops
 
 
 class ProcCallers:
@@ -55,16 +60,50 @@ class ProcCallers:
 
     def process_of(self, pid: int) -> int:
         """The process of a thread; 0 for the kernel's 0, another PID namespace."""
-        if pid <= 0:
-            return 0
-        for line in self._status(pid).splitlines():
-            if line.startswith("Tgid:"):
-                return int(line.removeprefix("Tgid:"))
-        return 0
+        return self.opener(pid).process
 
-    def must_stop(self, process: int) -> bool:
+    def opener(self, pid: int) -> Opener:
+        """The process of a thread, its name and its parent."""
+        facts = {}
+        for line in self._status(pid).splitlines():
+            name, _, value = line.partition(b":")
+            facts[name] = value.strip()
+            if name == b"PPid":
+                break
+        try:
+            process, parent = int(facts[b"Tgid"]), int(facts[b"PPid"])
+        except (KeyError, ValueError):
+            return Opener()
+        return Opener(process, facts.get(b"Name", b"").decode(errors="replace"), parent)
+
+    def program(self, opener: Opener) -> Program:
+        """All names of the opener and of its parent: a descriptor may be read by what the opener
+        has become meanwhile, as ``grep word < file``."""
+        names = self._names(opener.process)
+        if opener.name:
+            names.add(opener.name)
+        return Program(opener.process, frozenset(names), frozenset(self._names(opener.parent)))
+
+    def _names(self, process: int) -> set[str]:
+        """What the kernel calls a program (of 15 bytes at most), what it calls itself, its file;
+        and of an interpreter the script."""
+        if process <= 0:
+            return set()
+        folder = self._proc / str(process)
+        names = set()
+        with suppress(OSError):
+            names.add((folder / "comm").read_text(errors="replace").strip())
+        with suppress(OSError):
+            names.add(os.path.basename(os.readlink(folder / "exe")).removesuffix(" (deleted)"))
+        with suppress(OSError):
+            arguments = (folder / "cmdline").read_text(errors="replace").split("\0")
+            is_interpreter = any(name.startswith(_INTERPRETERS) for name in names)
+            names |= {os.path.basename(one) for one in arguments[: 2 if is_interpreter else 1]}
+        return names - {""}
+
+    def must_stop(self, pid: int) -> bool:
         """Whether a signal waits for the process that it neither blocks nor ignores."""
-        return signals_to_handle(self._status(process)) != 0
+        return signals_to_handle(self._status(pid)) != 0
 
     def holds(self, process: int, ino: int) -> bool | None:
         """Whether the process still has a descriptor of this inode of the mount.
@@ -79,11 +118,20 @@ class ProcCallers:
         except (OSError, ValueError):
             return None
 
-    def _status(self, pid: int) -> str:
+    def _status(self, pid: int) -> bytes:
+        """Asked for many processes, often: so without ceremony."""
+        if pid <= 0:
+            return b""
         try:
-            return (self._proc / str(pid) / "status").read_text(errors="replace")
+            descriptor = os.open(f"{self._proc}/{pid}/status", os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
-            return ""
+            return b""
+        try:
+            return os.read(descriptor, _STATUS_BYTES)
+        except OSError:
+            return b""
+        finally:
+            os.close(descriptor)
 
     def _descriptors(self, process: int) -> Iterator[str]:
         """What fdinfo has of every open descriptor."""

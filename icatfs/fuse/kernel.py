@@ -4,7 +4,8 @@ Forces, each measured (Linux 6.18, libfuse 3.14):
 
 * Twelve reads that wait stop every other read of a mount, for 12 is the kernel's default of
   requests in the background. It is raised right after the kernel has introduced itself: requests
-  that wait already would not be freed by raising it later.
+  that wait already would not be freed by raising it later. Where it cannot be raised, eight reads
+  may wait; one more is told so after a moment.
 * The kernel's loop ends only when every handler has: who waits is woken before it is told to end,
   and also when the connection has gone, as after ``umount`` with a reader killed meanwhile.
 * A notification can put the calling thread to sleep until a request is answered, so it is never
@@ -24,6 +25,7 @@ import queue
 import select
 import subprocess
 import threading
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +44,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _READ_AHEAD_KB = 1024
-_BACKGROUND = 1000
+BACKGROUND = 1000
+KERNELS_BACKGROUND = 12
+_FEW_READS = 8
+"""So many waiting reads leave the kernel some of its twelve for others."""
 _GRACE_S = 10.0
 _LOOK_S = 0.5
 _MOST_NOTIFICATIONS = 10_000
@@ -103,11 +108,14 @@ async def serve(
     on_ready: Callable[[], None],
     notifier: KernelNotifier | None = None,
     max_tasks: int = 2000,
+    background: int = BACKGROUND,
 ) -> None:
     """Mount and serve until unmounted or cancelled, then unmount.
 
-    ``on_ready`` is called when requests are answered. Raises `MountError` when the mount cannot be
-    made. `icatfs.fuse.mountpoint.prepare` has looked at the mount point before.
+    ``background`` is how many requests may be under way in the kernel; where it has to stay at the
+    kernel's twelve, only eight reads wait for the archive at once. ``on_ready`` is called when
+    requests are answered. Raises `MountError` when the mount cannot be made.
+    `icatfs.fuse.mountpoint.prepare` has looked at the mount point before.
     """
     greeted = trio.Event()
     _mount(
@@ -118,7 +126,7 @@ async def serve(
     try:
         notifier.start()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_greet, greeted, mountpoint, on_ready)
+            nursery.start_soon(_greet, greeted, mountpoint, filesystem, background, on_ready)
             nursery.start_soon(_watch_connection, filesystem)
             await _answer(filesystem, max_tasks)
             nursery.cancel_scope.cancel()
@@ -173,12 +181,22 @@ async def _answer(filesystem: FileSystem[Any], max_tasks: int) -> None:
                 shield.deadline = trio.current_time() + _GRACE_S
 
 
-async def _greet(greeted: trio.Event, mountpoint: Path, on_ready: Callable[[], None]) -> None:
+async def _greet(
+    greeted: trio.Event,
+    mountpoint: Path,
+    filesystem: FileSystem[Any],
+    background: int,
+    on_ready: Callable[[], None],
+) -> None:
     """The kernel has our answer to its introduction: tune it, then say that we are ready."""
     await greeted.wait()
     mounted = mounted_at(mountpoint)
     if mounted is not None:
-        await trio.to_thread.run_sync(tune, mounted.device)
+        is_raised = await trio.to_thread.run_sync(
+            partial(tune, mounted.device, background=background)
+        )
+        if not is_raised:
+            filesystem.limit_waiting(_FEW_READS)
     on_ready()
 
 
@@ -202,10 +220,11 @@ def _fuse_descriptor() -> int:
     raise MountError("the connection to the kernel was lost while mounting")
 
 
-def tune(device: str, sys: Path = Path("/sys")) -> None:
+def tune(device: str, sys: Path = Path("/sys"), *, background: int = BACKGROUND) -> bool:
     """Raise what the kernel's defaults keep small; ``device`` is ``major:minor``.
 
-    Where something cannot be raised, the log says what that means, and the mount works on.
+    Returns whether many reads may wait. Where something cannot be raised, the log says what that
+    means, and the mount works on.
     """
     read_ahead = sys / "class" / "bdi" / device / "read_ahead_kb"
     error = _set(read_ahead, _READ_AHEAD_KB)
@@ -217,17 +236,27 @@ def tune(device: str, sys: Path = Path("/sys")) -> None:
     if not connection.exists():
         _mount_connections(connection.parent)
     most = _number(sys / "module" / "fuse" / "parameters" / "max_user_bgreq")
-    wanted = min(_BACKGROUND, most) if most is not None and os.getuid() != 0 else _BACKGROUND
+    wanted = min(background, most) if most is not None and os.getuid() != 0 else background
+    _warn_of_timeouts()
+    if wanted <= KERNELS_BACKGROUND:
+        log.warning(
+            "max_background stays at %d: only %d reads wait for the archive at once, others fail"
+            " with EBUSY; remedy: a larger max_background",
+            KERNELS_BACKGROUND,
+            _FEW_READS,
+        )
+        return False
     error = _set(connection / "max_background", wanted)
     error = error or _set(connection / "congestion_threshold", wanted * 3 // 4)
     if error:
         log.warning(
-            "cannot raise max_background (%s): twelve reads that wait for the archive will stop "
-            "all other reads of this mount; remedy: mount -t fusectl fusectl %s, then mount again",
+            "cannot raise max_background (%s): only %d reads wait for the archive at once, others "
+            "fail with EBUSY; remedy: mount -t fusectl fusectl %s, then mount again",
             error,
+            _FEW_READS,
             connection.parent,
         )
-    _warn_of_timeouts()
+    return error is None
 
 
 def _mount_connections(folder: Path) -> None:

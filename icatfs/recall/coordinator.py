@@ -9,6 +9,10 @@ outlives those who wanted it.
 of its refusal tell (`learn`). Until they were heard each datafile is looked at by itself: that is
 right on every server, for a restore is asked for in a way that joins one that runs already.
 
+**Before** a read asks for bytes it asks here whether it may (`admit`), for the facility's refusal
+is at the same time an order: it queues a restore. What is known to be online, from an answer less
+than a minute old, needs no question.
+
 A failed restore is remembered for five minutes, for every unit by itself: asking the facility for
 the data of such a unit would queue one restore after the other.
 """
@@ -23,9 +27,17 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from icatfs.errors import DataArchived, IcatfsError, RecallFailed, RecallTimeout, ShuttingDown
+from icatfs.errors import (
+    DataArchived,
+    IcatfsError,
+    RecallFailed,
+    RecallTimeout,
+    ShuttingDown,
+)
 from icatfs.ids.selection import Selection
-from icatfs.recall.policy import WAIT, Policy
+from icatfs.recall.admission import FREE, Admission, DatasetBytes, Door
+from icatfs.recall.memory import Memory
+from icatfs.recall.policy import Policy
 from icatfs.recall.poller import Ids, Keeper, Pace, Poller
 from icatfs.recall.state import Phase
 from icatfs.recall.units import Interest, Key, RecallStatus, Unit, UnitStatus
@@ -33,15 +45,13 @@ from icatfs.sharing import SingleFlight
 from icatfs.values import DatafileId, DatasetId, OnlineStatus
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
+
+    from icatfs.recall.policy import Asker
 
 __all__ = ["Interest", "Key", "Phase", "RecallCoordinator", "open_recall"]
 
 log = logging.getLogger(__name__)
-
-_FAILURE_S = 300.0
-_STATUS_S = 5.0
-_REMEMBERED = 10_000
 
 
 class RecallCoordinator:
@@ -54,7 +64,7 @@ class RecallCoordinator:
         keeper: Keeper,
         *,
         two_level: bool,
-        policy: Policy,
+        door: Door,
         pace: Pace,
         dice: random.Random,
     ) -> None:
@@ -62,7 +72,7 @@ class RecallCoordinator:
         self._ids = ids
         self._keeper = keeper
         self._two_level = two_level
-        self._policy = policy
+        self._door = door
         # constant
         self.poller = Poller(
             ids, keeper, pace, dice, is_unit=self._is_unit, concluded=self._conclude
@@ -70,12 +80,10 @@ class RecallCoordinator:
         # mutable
         self._by_dataset: bool | None = None
         self._closed = False
-        # mutable: until when a failure is the answer; answers for `status_of`
-        self._failures: dict[Key, tuple[float, str]] = {}
-        self._answers: dict[Key, tuple[float, OnlineStatus]] = {}
+        self._memory = Memory()
         self._questions: SingleFlight[Key, OnlineStatus] = SingleFlight(nursery)
-        # mutable: counts
-        self._failed = self._refused = 0
+        # mutable: a count that only grows
+        self._failed = 0
 
     # Interests.
 
@@ -92,10 +100,10 @@ class RecallCoordinator:
 
     def _settled(self, key: Key) -> Interest | None:
         """An interest that has its outcome already, where there is nothing to observe."""
-        if self._two_level and not self._closed and self.failure_of(key) is None:
+        if self._two_level and not self._closed and self._memory.failure(key) is None:
             return None
         interest = Interest(key, None, is_order=True)
-        error: IcatfsError | None = _shutting_down() if self._closed else self.failure_of(key)
+        error: IcatfsError | None = _shutting_down() if self._closed else self._memory.failure(key)
         interest.end(Phase.FAILED if error else Phase.ONLINE, error)
         return interest
 
@@ -104,18 +112,7 @@ class RecallCoordinator:
 
         The server has a mark of its own, which ``IdsClient.reset`` clears; do that before.
         """
-        for one in list(self._failures):
-            if one.dataset == key.dataset and key.datafile in (None, one.datafile):
-                del self._failures[one]
-        self._failures.pop(Key(key.dataset), None)
-
-    def failure_of(self, key: Key) -> RecallFailed | None:
-        """The failed restore of the unit, while it is remembered."""
-        for one in (Key(key.dataset), key):
-            until_s, words = self._failures.get(one, (0.0, ""))
-            if trio.current_time() < until_s:
-                return RecallFailed(words)
-        return None
+        self._memory.forget_failure(key)
 
     def durations(self) -> Sequence[float]:
         """How many seconds restores took, of the last some hundred that ended here."""
@@ -123,28 +120,56 @@ class RecallCoordinator:
 
     # Reads.
 
+    async def admit(
+        self,
+        dataset: DatasetId,
+        datafile: DatafileId,
+        who: Callable[[], Asker],
+        size: int | None,
+    ) -> Admission:
+        """Whether a read may have the datafile, of ``size`` bytes, if it has to be restored.
+
+        Triggers nothing. ``who`` is called only when the data are not online. Raises NotOnline
+        with the reason, RecallFailed while that is remembered, facility errors.
+        """
+        key = self._key(dataset, datafile)
+        if not self._two_level or self._memory.is_online(Key(dataset, datafile)):
+            return FREE
+        is_under_way = self.poller.is_under_way(key)
+        status = OnlineStatus.RESTORING
+        if not is_under_way:
+            status = await self.status_of(dataset, datafile)
+        if status is OnlineStatus.ONLINE:
+            return FREE
+        self.check(dataset, datafile)
+        alone = size or 0 if self._by_dataset is False else None
+        manner = await self._door.judge(key, status, who(), alone)
+        return Admission(manner, fetch=self._by_dataset is None and not is_under_way)
+
     async def wait_online(
         self, dataset: DatasetId, datafile: DatafileId, *, patience_s: float | None
     ) -> None:
         """Return when the datafile is online, or may be: the facility's next answer decides.
 
-        For data that the facility has just refused as archived or locked. Raises RecallFailed (also
-        from memory), RecallTimeout after ``patience_s``, NotOnline by policy, NotFound,
+        For data that the facility has just refused as archived or locked, and that `admit` has let
+        pass. Raises RecallFailed (also from memory), RecallTimeout after ``patience_s``, NotFound,
         AccessDenied, facility errors that last. Cancelled: the restore goes on.
         """
         await trio.lowlevel.checkpoint()
         if not self._two_level:
             return
-        self._policy.check()
         self.check(dataset, datafile)
-        patiences = [one for one in (patience_s, self._policy.patience_s) if one is not None]
-        with trio.move_on_after(max(0.0, min(patiences)) if patiences else math.inf):
-            await self._wait(Key(dataset, None if self._by_dataset else datafile))
+        with trio.move_on_after(math.inf if patience_s is None else max(0.0, patience_s)):
+            await self._wait(self._key(dataset, datafile))
             return
         raise RecallTimeout(
-            f"the data are still in the archive after {min(patiences):.0f} s; the restore goes on:"
+            f"the data are still in the archive after {patience_s:.0f} s; the restore goes on:"
             " read again later"
         )
+
+    def _key(self, dataset: DatasetId, datafile: DatafileId) -> Key:
+        """What to look at to know where a datafile is."""
+        return Key(dataset, None if self._by_dataset else datafile)
 
     async def _wait(self, key: Key) -> None:
         if self._closed:
@@ -161,12 +186,14 @@ class RecallCoordinator:
 
     def check(self, dataset: DatasetId, datafile: DatafileId) -> None:
         """Raises RecallFailed while a failed restore of the unit is remembered."""
-        failure = self.failure_of(Key(dataset, datafile))
+        failure = self._memory.failure(Key(dataset, datafile))
         if failure is not None:
             raise failure
 
-    def learn(self, refusal: DataArchived) -> None:
-        """What the facility's words tell of its storage units (ids.server 2.1.1)."""
+    def learn(self, dataset: DatasetId, datafile: DatafileId, refusal: DataArchived) -> None:
+        """The facility has refused a datafile: what its words tell of its storage units
+        (ids.server 2.1.1), and that this one is not online."""
+        self._memory.doubt(Key(dataset, datafile))
         text = str(refusal)
         if "its dataset" in text:
             self._by_dataset = True
@@ -180,21 +207,11 @@ class RecallCoordinator:
         """
         if not self._two_level:
             return OnlineStatus.ONLINE
-        key = Key(dataset) if self._by_dataset else Key(dataset, datafile)
-        until_s, status = self._answers.get(key, (0.0, OnlineStatus.ARCHIVED))
-        if trio.current_time() < until_s:
-            return status
-        return await self._questions.run(key, lambda: self._ask_status(key, datafile))
+        return await self._status(self._key(dataset, datafile))
 
     async def status_of_dataset(self, dataset: DatasetId) -> OnlineStatus:
         """The worst status of its files, as `status_of`."""
-        if not self._two_level:
-            return OnlineStatus.ONLINE
-        key = Key(dataset)
-        until_s, status = self._answers.get(key, (0.0, OnlineStatus.ARCHIVED))
-        if trio.current_time() < until_s:
-            return status
-        return await self._questions.run(key, lambda: self._ask_status(key, DatafileId(0)))
+        return await self._status(Key(dataset)) if self._two_level else OnlineStatus.ONLINE
 
     @property
     def by_dataset(self) -> bool | None:
@@ -208,7 +225,7 @@ class RecallCoordinator:
             by_dataset=self._by_dataset,
             restores_asked=self.poller.asked,
             failures=self._failed,
-            refused=self._refused,
+            refused=self._door.refused,
         )
 
     def _unit_status(self, unit: Unit) -> UnitStatus:
@@ -227,14 +244,22 @@ class RecallCoordinator:
             eta_s=max((expected_s or 0.0) - (requested_s or 0.0), 0.0) if known else None,
         )
 
-    async def _ask_status(self, key: Key, datafile: DatafileId) -> OnlineStatus:
+    async def _status(self, key: Key) -> OnlineStatus:
+        known = self._memory.answer(key)
+        if known is not None:
+            return known
+        return await self._questions.run(key, lambda: self._ask_status(key))
+
+    async def _ask_status(self, key: Key) -> OnlineStatus:
+        selection = Selection(datasets=(key.dataset,))
+        if key.datafile is not None:
+            selection = Selection(datafiles=(key.datafile,))
         try:
-            status = await self._keeper.run(self._ids.status, _selection(key, datafile))
-        except RecallFailed:
+            status = await self._keeper.run(self._ids.status, selection)
+        except RecallFailed as error:
+            self._memory.note_failure(key, error)
             status = OnlineStatus.ARCHIVED
-        if len(self._answers) >= _REMEMBERED:
-            self._answers.clear()
-        self._answers[key] = (trio.current_time() + _STATUS_S, status)
+        self._memory.note(key, status)
         return status
 
     # What the poller tells and asks.
@@ -244,18 +269,13 @@ class RecallCoordinator:
 
     def _conclude(self, unit: Unit, phase: Phase, error: IcatfsError | None) -> IcatfsError | None:
         """A unit is over: remember it; what to tell those who wait."""
-        key, now = unit.key, trio.current_time()
         if phase is Phase.ONLINE:
-            self._answers[key] = (now + _STATUS_S, OnlineStatus.ONLINE)
+            self._memory.note(unit.key, OnlineStatus.ONLINE)
         if not isinstance(error, RecallFailed):
             return error
         self._failed += 1
-        if len(self._failures) >= _REMEMBERED:
-            self._failures.clear()
-        words = f"{error} (remembered for {_FAILURE_S / 60:.0f} minutes; tell the facility)"
-        self._failures[key] = (now + _FAILURE_S, words)
-        log.warning("dataset %d: %s", key.dataset, error)
-        return RecallFailed(words)
+        log.warning("dataset %d: %s", unit.key.dataset, error)
+        return self._memory.note_failure(unit.key, error)
 
     def close(self) -> None:
         """From now on everybody gets ShuttingDown."""
@@ -280,11 +300,15 @@ async def open_recall(
     keeper: Keeper,
     *,
     two_level: bool,
-    policy: Policy = WAIT,
+    policy: Policy | None = None,
     pace: Pace | None = None,
     dice: random.Random | None = None,
+    dataset_bytes: DatasetBytes | None = None,
 ) -> AsyncIterator[RecallCoordinator]:
-    """The coordinator of one mount. At the end, who waits gets ShuttingDown."""
+    """The coordinator of one mount; ``dataset_bytes`` tells how large a dataset is.
+
+    At the end, who waits gets ShuttingDown.
+    """
     try:
         async with trio.open_nursery() as nursery:
             recall = RecallCoordinator(
@@ -292,7 +316,7 @@ async def open_recall(
                 ids,
                 keeper,
                 two_level=two_level,
-                policy=policy,
+                door=Door(policy or Policy(), dataset_bytes),
                 pace=pace or Pace(),
                 dice=dice or random.Random(),
             )

@@ -166,6 +166,13 @@ class Poller:
         """Those in which somebody is interested."""
         return [unit for unit in self._units.values() if unit.interests]
 
+    def is_under_way(self, key: Key) -> bool:
+        """Whether somebody is interested in a unit that has been asked for."""
+        unit = self._units.get(key)
+        if unit is None or not unit.interests:
+            return False
+        return unit.watch.phase in (Phase.REQUESTED, Phase.RESTORING)
+
     @property
     def expected_s(self) -> float | None:
         """How long a restore takes by what was seen; None: nothing was."""

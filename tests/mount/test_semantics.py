@@ -13,6 +13,7 @@ import re
 import subprocess
 import sys
 import zlib
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -253,6 +254,58 @@ def test_interruption(facility: FacilityHandle, point: Path) -> None:
         until(lambda: facility.counters()["restores"] == 1)
         reader.terminate()
         assert reader.wait(timeout=20) != 0
+
+
+@contextmanager
+def on_tape(facility: FacilityHandle, point: Path) -> Iterator[Path]:
+    """The file on tape, with nothing of it asked for in the end."""
+    facility.archive(datasets=[dataset_id(facility, "e208945")])
+    facility.reset_counters()
+    yield point / FILE
+    assert facility.counters()["restores"] == 0
+
+
+def test_careless_programs(facility: FacilityHandle, point: Path) -> None:
+    """Programs that read whatever they find (`grep`, `file`, indexers, backups) bring nothing back
+    from tape: they get `ENODATA`."""
+    with on_tape(facility, point) as path:
+        for command in ("grep x", "file"):
+            words = [*command.split(), path]
+            done = subprocess.run(words, capture_output=True, text=True, check=False)
+            assert "No data available" in done.stdout + done.stderr
+
+
+def test_not_to_wait(facility: FacilityHandle, point: Path) -> None:
+    """A file opened with `O_NONBLOCK` is read if it is on disk, and otherwise fails with `ENODATA`
+    at once."""
+    online = point / "ESNF/10100601-ST/1.1-N/e208341/e208341.dat"
+    for path, fails in ((online, False), (point / FILE, True)):
+        with on_tape(facility, point), ExitStack() as stack:
+            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+            stack.callback(os.close, descriptor)
+            if fails:
+                stack.enter_context(fails_with(errno.ENODATA))
+            assert len(os.read(descriptor, 10)) == 10
+
+
+def test_never(mounts: Mounts, facility: FacilityHandle) -> None:
+    """Where the policy says `never`, or for more than it allows, reading brings nothing back from
+    tape (`ENODATA`)."""
+    for option in (f"recall=/{VISIT} never;wait", "recall_unit_size=1k", "recall_mount_units=0"):
+        point = mounts.mount(facility, "-o", option)
+        with on_tape(facility, point) as path, fails_with(errno.ENODATA):
+            path.read_bytes()
+        mounts.unmount(point)
+
+
+def test_reasons(mounts: Mounts, facility: FacilityHandle, point: Path) -> None:
+    """A read that failed leaves its reason in `user.icat.last_error` and in the log."""
+    with on_tape(facility, point) as path:
+        subprocess.run(["grep", "x", path], capture_output=True, check=False)
+        assert b"grep" in os.getxattr(path, "user.icat.last_error")
+        (line,) = [line for line in mounts.log().splitlines() if path.name in line]
+        assert "recall_refuse" in line
+        assert "remedy: order the data with icatfs stage" in line
 
 
 # Writing.

@@ -34,14 +34,17 @@ from icatfs.errors import (
     IcatfsError,
     NotEmpty,
     NotFound,
+    NotOnline,
     NotPermitted,
     NotSupported,
     RecallFailed,
     RecallTimeout,
 )
 from icatfs.fs.filesystem import FileSystem, FsOptions
-from icatfs.fs.ports import CallerProbe, Notifier
+from icatfs.fs.ports import CallerProbe, Notifier, Opener
 from icatfs.icat.records import DatafileRow, DatasetRow, FacilityRow, InvestigationRow
+from icatfs.recall.admission import FREE, Admission
+from icatfs.recall.policy import Asker, Program
 from icatfs.values import (
     ContentVersion,
     DatafileId,
@@ -54,7 +57,7 @@ from icatfs.values import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from icatfs.fs.ports import Caller
@@ -276,6 +279,7 @@ class FakeFile:
         self.present = False
         self.pins = 0
         self.withdrawals = 0
+        self.is_precious = False
 
     @property
     def size(self) -> int | None:
@@ -283,6 +287,9 @@ class FakeFile:
 
     def missing(self, start: int, stop: int) -> tuple[int, int] | None:
         return None if self.present or start >= stop else (start, stop)
+
+    def treasure(self) -> None:
+        self.is_precious = True
 
     def pread(self, offset: int, size: int) -> bytes:
         return self.content[offset : offset + size]
@@ -350,6 +357,9 @@ class FakeRecall:
         self._transfer = transfer
         self._catalogue = catalogue
         self.patience: list[float | None] = []
+        self.askers: list[Asker] = []
+        self.refusal: str | None = None
+        self.admission = FREE
 
     async def wait_online(
         self, dataset: DatasetId, datafile: DatafileId, *, patience_s: float | None
@@ -370,7 +380,22 @@ class FakeRecall:
     def check(self, dataset: DatasetId, datafile: DatafileId) -> None:
         """No restore fails here."""
 
-    def learn(self, refusal: DataArchived) -> None:
+    async def admit(
+        self,
+        dataset: DatasetId,
+        datafile: DatafileId,
+        who: Callable[[], Asker],
+        size: int | None,
+    ) -> Admission:
+        name = self._catalogue.nodes[NodeKey(Kind.DATAFILE, datafile)].name
+        await trio.lowlevel.checkpoint()
+        if name.startswith("archived") and name not in self._transfer.online:
+            self.askers.append(who())
+            if self.refusal is not None:
+                raise NotOnline(self.refusal)
+        return self.admission
+
+    def learn(self, dataset: DatasetId, datafile: DatafileId, refusal: DataArchived) -> None:
         """Nothing to be learnt."""
 
 
@@ -529,6 +554,12 @@ class FakeProbe:
 
     def process_of(self, pid: int) -> int:
         return pid
+
+    def opener(self, pid: int) -> Opener:
+        return Opener(pid, "cat")
+
+    def program(self, opener: Opener) -> Program:
+        return Program(opener.process, frozenset({opener.name}))
 
     def must_stop(self, process: int) -> bool:
         return process in self.signalled

@@ -183,3 +183,32 @@ def test_mount_options_are_sorted_into_fuse_and_ours() -> None:
     assert ours == {"cache_size": "1G", "mode": "ro"}
     with pytest.raises(ConfigError, match="unknown mount option 'fast'"):
         split_options(("fast",))
+
+
+def test_the_recall_policy_is_checked_when_it_is_read(tmp_path: Path) -> None:
+    config = resolve(
+        flags(
+            tmp_path,
+            source="https://icat.example.org",
+            options=("recall=/A never;wait:2h,recall_unit_size=none,recall_process_units=7",),
+        )
+    )
+    assert config.recall == "/A never;wait:2h"
+    assert (config.recall_process_units, config.recall_mount_units) == (7, 5000)
+    assert config.recall_unit_size is None
+
+
+def test_a_table_of_the_recall_policy_may_have_many_lines(tmp_path: Path, icat_cfg: Path) -> None:
+    table = "icatfs_recall =\n    /A/*/raw*  never\n    *          wait:2h\n"
+    icat_cfg.write_text(SECTION + table, encoding="utf-8")
+    recall = resolve(flags(tmp_path, section="esnf")).recall
+    assert recall.split() == ["/A/*/raw*", "never", "*", "wait:2h"]
+
+
+@pytest.mark.parametrize(
+    "option",
+    ["recall=sometimes", "recall_mount_units=many", "recall_unit_size=big", "max_background=x"],
+)
+def test_an_unusable_recall_policy_is_refused(tmp_path: Path, option: str) -> None:
+    with pytest.raises(ConfigError):
+        resolve(flags(tmp_path, source="https://icat.example.org", options=(option,)))

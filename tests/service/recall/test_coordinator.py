@@ -27,7 +27,7 @@ from icatfs.errors import (
 )
 from icatfs.ids.selection import Selection
 from icatfs.recall.coordinator import Interest, Key, RecallCoordinator, open_recall
-from icatfs.recall.policy import NEVER, Policy
+from icatfs.recall.policy import Asker, Limits, Policy, Program, parse_rules
 from icatfs.recall.state import Phase
 from icatfs.values import DatafileId, DatasetId, OnlineStatus
 
@@ -203,7 +203,7 @@ async def test_a_thousand_readers_of_a_dataset_are_one_wait(autojump_clock: Mock
     async with recall_of(tape) as recall, trio.open_nursery() as nursery:
         for number in range(1000):
             datafile = DatafileId(100 + number % 10)
-            recall.learn(tape.refuse(datafile))
+            recall.learn(DATASET, datafile, tape.refuse(datafile))
             nursery.start_soon(wait, recall, datafile)
         await trio.testing.wait_all_tasks_blocked()
         (unit,) = recall.status().units
@@ -240,7 +240,7 @@ async def test_a_pending_archiving_is_cancelled_by_name(autojump_clock: MockCloc
     tape = archived()
     tape.pending.add(10)
     async with recall_of(tape) as recall:
-        recall.learn(tape.refuse(FILE))
+        recall.learn(DATASET, FILE, tape.refuse(FILE))
         await wait(recall)
     assert len(tape.prepared) == 1
     assert [one.datasets for one in tape.asked] == [(DATASET,)]
@@ -287,7 +287,7 @@ async def test_a_restore_that_begins_and_never_ends_is_a_failed_one(
 async def test_where_datasets_move_the_dataset_is_looked_at(autojump_clock: MockClock) -> None:
     tape = archived()
     async with recall_of(tape) as recall:
-        recall.learn(tape.refuse(FILE))
+        recall.learn(DATASET, FILE, tape.refuse(FILE))
         assert recall.status().by_dataset is True
         await wait(recall)
     assert {one.datasets for one in tape.looks} == {(DATASET,)}
@@ -296,7 +296,7 @@ async def test_where_datasets_move_the_dataset_is_looked_at(autojump_clock: Mock
 async def test_where_datafiles_move_each_is_a_unit(autojump_clock: MockClock) -> None:
     tape = archived("datafile")
     async with recall_of(tape) as recall, trio.open_nursery() as nursery:
-        recall.learn(tape.refuse(FILE))
+        recall.learn(DATASET, FILE, tape.refuse(FILE))
         assert recall.status().by_dataset is False
         nursery.start_soon(wait, recall, FILE)
         await trio.sleep(30)
@@ -319,22 +319,6 @@ async def test_a_wait_ends_with_its_patience(autojump_clock: MockClock) -> None:
         assert await wait(recall) < 85, "the restore went on"
         with pytest.raises(RecallTimeout):
             await wait(recall, DatafileId(110), patience_s=-1.0)
-    assert tape.asked == []
-
-
-async def test_the_policy_has_a_patience_too(autojump_clock: MockClock) -> None:
-    tape = archived()
-    async with recall_of(tape, policy=Policy(patience_s=5.0)) as recall:
-        with pytest.raises(RecallTimeout, match="after 5 s"):
-            await wait(recall)
-
-
-async def test_never_means_never(autojump_clock: MockClock) -> None:
-    tape = archived()
-    async with recall_of(tape, policy=NEVER) as recall:
-        with pytest.raises(NotOnline):
-            await wait(recall)
-        assert await recall.status_of(DATASET, FILE) is OnlineStatus.ARCHIVED
     assert tape.asked == []
 
 
@@ -375,6 +359,125 @@ async def test_who_comes_back_is_served_at_once(autojump_clock: MockClock) -> No
         assert await wait(recall) < 1
 
 
+# At the door.
+
+
+def cat(path: str = "/file", process: int = 7) -> Callable[[], Asker]:
+    return lambda: Asker(path, Program(process, frozenset({"cat"})))
+
+
+def nobody() -> Asker:
+    pytest.fail("nobody needs to be known")
+
+
+async def test_reads_of_online_data_cost_one_question_a_minute(autojump_clock: MockClock) -> None:
+    tape = Tape()
+    async with recall_of(tape) as recall:
+        for _ in range(50):
+            assert (await recall.admit(DATASET, FILE, nobody, 10)).fetch
+            await trio.sleep(1)
+        assert len(tape.looks) == 1
+        recall.learn(DATASET, FILE, DataArchived("evicted"))
+        await recall.admit(DATASET, FILE, nobody, 10)
+        assert len(tape.looks) == 2
+
+
+async def test_without_an_archive_everybody_is_admitted(autojump_clock: MockClock) -> None:
+    tape = Tape()
+    async with recall_of(tape, two_level=False, policy=Policy(parse_rules("never"))) as recall:
+        assert (await recall.admit(DATASET, FILE, nobody, 10)).fetch
+    assert tape.looks == []
+
+
+async def test_what_the_policy_refuses_is_not_asked_for(autojump_clock: MockClock) -> None:
+    tape = archived()
+    async with recall_of(tape, policy=Policy(parse_rules("/never never; wait:5"))) as recall:
+        with pytest.raises(NotOnline, match="recalls nothing here"):
+            await recall.admit(DATASET, FILE, cat("/never/file"), 10)
+        admission = await recall.admit(DATASET, FILE, cat(), 10)
+        assert admission.manner.patience_s == 5
+        assert admission.fetch, "the refusal will tell what a unit is"
+        recall.learn(DATASET, FILE, tape.refuse(FILE))
+        assert not (await recall.admit(DATASET, FILE, cat(), 10)).fetch
+        assert recall.status().refused == 1
+    assert tape.prepared == tape.asked == []
+
+
+async def test_refused_programs_do_not_wait_for_what_others_recall(
+    autojump_clock: MockClock,
+) -> None:
+    tape = archived()
+    async with recall_of(tape) as recall:
+        recall.hold(Key(DATASET, FILE))
+        await trio.sleep(10)
+        looks = len(tape.looks)
+        with pytest.raises(NotOnline, match=r"being restored.*grep"):
+            await recall.admit(
+                DATASET, FILE, lambda: Asker("/x", Program(7, frozenset({"grep"}))), 10
+            )
+        assert not (await recall.admit(DATASET, FILE, cat(), 10)).fetch
+        assert len(tape.looks) == looks, "its state is known"
+
+
+async def test_a_process_and_a_mount_recall_so_many_units_in_an_hour(
+    autojump_clock: MockClock,
+) -> None:
+    tape = Tape(archived=set(range(100)))
+    limits = Limits(process_units=3, mount_units=5, unit_bytes=None)
+    async with recall_of(tape, policy=Policy(limits=limits)) as recall:
+        recall.learn(DATASET, FILE, tape.refuse(FILE))
+
+        async def admit(dataset: int, process: int) -> None:
+            await recall.admit(DatasetId(dataset), DatafileId(dataset * 10), cat("/f", process), 1)
+
+        for dataset in (1, 2, 3, 3, 2):
+            await admit(dataset, 7)
+        with pytest.raises(NotOnline, match="recall_process_units"):
+            await admit(4, 7)
+        await admit(4, 8)
+        await admit(5, 8)
+        with pytest.raises(NotOnline, match="recall_mount_units"):
+            await admit(6, 8)
+        await trio.sleep(3601)
+        await admit(6, 8)
+
+
+async def test_a_unit_that_is_too_large_is_not_recalled(autojump_clock: MockClock) -> None:
+    asked = []
+
+    async def dataset_bytes(dataset: DatasetId) -> int:
+        asked.append(dataset)
+        return 8 * 2**40 if dataset == DATASET else 5
+
+    for unit in ("dataset", "datafile"):
+        tape = archived(unit)
+        async with recall_of(tape, dataset_bytes=dataset_bytes) as recall:
+            with pytest.raises(NotOnline, match=r"8\.0 TiB"):
+                await recall.admit(DATASET, FILE, cat(), 10)
+            await recall.admit(DatasetId(11), DatafileId(110), cat(), 10)
+            recall.learn(DatasetId(11), DatafileId(110), tape.refuse(DatafileId(110)))
+            if unit == "datafile":
+                await recall.admit(DATASET, FILE, cat(), 10)
+                with pytest.raises(NotOnline, match="may bring back"):
+                    await recall.admit(DATASET, FILE, cat(), 2**41)
+            else:
+                with pytest.raises(NotOnline, match="may bring back"):
+                    await recall.admit(DATASET, FILE, cat(), 10)
+        assert tape.prepared == []
+    assert asked == [DATASET, DatasetId(11)] * 2
+
+
+async def test_a_failure_that_the_server_remembers_is_not_asked_for_again(
+    autojump_clock: MockClock,
+) -> None:
+    tape = archived()
+    tape.failed.add(10)
+    async with recall_of(tape) as recall:
+        with pytest.raises(RecallFailed, match="Restore failed"):
+            await recall.admit(DATASET, FILE, cat(), 10)
+    assert tape.prepared == []
+
+
 # Orders.
 
 
@@ -410,7 +513,7 @@ async def test_an_order_is_asked_for_without_anybody_waiting(
 async def test_an_order_and_a_read_of_a_unit_share_one_restore(autojump_clock: MockClock) -> None:
     tape = archived()
     async with recall_of(tape) as recall:
-        recall.learn(tape.refuse(FILE))
+        recall.learn(DATASET, FILE, tape.refuse(FILE))
         orders = [recall.hold(Key(DATASET)) for _ in range(3)]
         async with trio.open_nursery() as nursery:
             nursery.start_soon(wait, recall)
@@ -542,7 +645,7 @@ async def test_a_failed_restore_is_told_to_all_and_remembered(
     tape = archived(failing={10})
     told = []
     async with recall_of(tape) as recall:
-        recall.learn(tape.refuse(FILE))
+        recall.learn(DATASET, FILE, tape.refuse(FILE))
 
         async def reader(datafile: DatafileId) -> None:
             with pytest.raises(RecallFailed, match="Restore failed"):
@@ -574,7 +677,7 @@ async def test_a_datafile_that_failed_does_not_stand_for_its_dataset(
 ) -> None:
     tape = archived("datafile", failing={FILE})
     async with recall_of(tape) as recall:
-        recall.learn(tape.refuse(FILE))
+        recall.learn(DATASET, FILE, tape.refuse(FILE))
         with pytest.raises(RecallFailed):
             await wait(recall, FILE)
         tape.refuse(OTHER)
@@ -712,7 +815,7 @@ async def test_whatever_happens_nobody_is_stuck_and_nothing_is_taken_away(
                     return
                 refusal = tape.refuse(datafile)
                 if dice.random() < 0.2:
-                    recall.learn(refusal)
+                    recall.learn(DatasetId(datafile // 10), datafile, refusal)
                 patience_s = dice.choice([None, None, dice.uniform(0, 100)])
                 try:
                     await wait(recall, datafile, patience_s=patience_s)

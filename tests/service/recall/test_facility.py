@@ -46,7 +46,7 @@ class Mounted:
                     partial(self.ids.open_data, gives_way=False), unit[1]
                 )
             except DataArchived as refusal:
-                self.recall.learn(refusal)
+                self.recall.learn(*unit, refusal)
                 await self.recall.wait_online(*unit, patience_s=None)
             except Busy:
                 await self.recall.wait_online(*unit, patience_s=None)

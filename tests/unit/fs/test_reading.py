@@ -12,14 +12,18 @@ from icatfs.errors import (
     Damaged,
     FacilityUnreachable,
     Interrupted,
+    NotOnline,
     RecallTimeout,
     ShuttingDown,
 )
 from icatfs.fs.handles import ReadHandle
 from icatfs.fs.inodes import ROOT, Inode
-from icatfs.fs.reading import Reader
+from icatfs.fs.ports import Opener
+from icatfs.fs.reading import Asking, Reader
 from icatfs.fs.siblings import NoForesight
 from icatfs.fs.waiting import Waits
+from icatfs.recall.admission import Admission
+from icatfs.recall.policy import Manner
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,13 +41,14 @@ class Bench:
         services: FakeServices = fake_services(dict.fromkeys(NAMES, CONTENT), folder)
         self.services = services
         self.waits = Waits(self.probe)
+        asking = Asking(self.probe.program, lambda ino: f"/{ino}", patience_s, turn_s=5.0)
         self.reader: Reader[FakeFile] = Reader(
-            services.transfer, NoForesight(), services.recall, self.waits, patience_s
+            services.transfer, NoForesight(), services.recall, self.waits, asking
         )
         node = services.catalogue.at(f"{DATASET}/{name}")
         inode = Inode(77, node, ROOT)
         file = services.store.open(node.version)
-        self.handle: ReadHandle[FakeFile] = ReadHandle(inode, 5, node, file)
+        self.handle: ReadHandle[FakeFile] = ReadHandle(inode, Opener(5, "cat"), node, file)
         self.attempts = services.transfer.attempts
 
     async def read(self, offset: int = 0, size: int = 1 << 20) -> bytes:
@@ -194,3 +199,78 @@ async def test_a_cancelled_read_leaves_nothing_behind(tmp_path: Path) -> None:
     assert bench.handle.waiting == 0
     assert bench.handle.failure is None
     assert len(bench.waits) == 0
+
+
+# The archive's policy.
+
+
+async def test_what_is_refused_is_not_asked_of_the_facility(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, "archived")
+    bench.services.recall.refusal = "cat is not to recall"
+    with pytest.raises(NotOnline, match="cat is not to recall"):
+        await bench.read()
+    assert bench.attempts["archived"] == 0
+    (asker,) = bench.services.recall.askers
+    assert asker.path == "/77"
+    assert asker.program.names == {"cat"}
+    assert not asker.nonblocking
+
+
+async def test_who_opened_a_file_not_to_wait_is_known_by_it(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, "archived")
+    bench.handle.nonblocking = True
+    bench.services.recall.refusal = "it would wait"
+    with pytest.raises(NotOnline):
+        await bench.read()
+    assert bench.services.recall.askers[0].nonblocking
+
+
+async def test_the_policys_patience_counts_from_the_first_read(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    bench = Bench(tmp_path, "archived", patience_s=600)
+    bench.services.recall.admission = Admission(Manner(patience_s=20))
+    started = trio.current_time()
+    with pytest.raises(RecallTimeout):
+        await bench.read()
+    assert trio.current_time() - started == pytest.approx(20)
+
+
+async def test_data_known_to_be_archived_are_waited_for_without_asking_for_them(
+    tmp_path: Path,
+) -> None:
+    bench = Bench(tmp_path, "archived")
+    bench.services.recall.admission = Admission(fetch=False)
+    with trio.move_on_after(0.1):
+        await bench.read()
+    assert bench.attempts["archived"] == 0
+    assert bench.services.recall.patience == [None]
+
+
+async def test_what_came_from_the_archive_is_precious(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, "archived")
+    (tmp_path / "restored").touch()
+    assert await bench.read() == CONTENT
+    assert bench.handle.file.is_precious
+    plain = Bench(tmp_path, "plain")
+    await plain.read()
+    assert not plain.handle.file.is_precious
+
+
+async def test_where_few_may_wait_the_next_is_told_so_after_a_moment(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    bench = Bench(tmp_path, "archived")
+    bench.reader.limit_waiting(2)
+    async with trio.open_nursery() as nursery:
+        for _ in range(2):
+            nursery.start_soon(bench.read)
+        await trio.testing.wait_all_tasks_blocked()
+        started = trio.current_time()
+        with pytest.raises(Busy, match="2 reads of this mount wait"):
+            await bench.read()
+        assert trio.current_time() - started == pytest.approx(5)
+        nursery.cancel_scope.cancel()
+    bench.handle.failure = None
+    (tmp_path / "restored").touch()
+    assert await bench.read() == CONTENT, "turns are given back"

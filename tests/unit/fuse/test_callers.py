@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from icatfs.fuse.callers import ProcCallers, signals_to_handle
+from icatfs.recall.policy import Program
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,10 +31,10 @@ def mask(*signals: signal.Signals) -> int:
 
 def status(
     pending: int = 0, shared: int = 0, blocked: int = 0, ignored: int = 0, caught: int = 0
-) -> str:
+) -> bytes:
     return STATUS.format(
         pending=pending, shared=shared, blocked=blocked, ignored=ignored, caught=caught
-    )
+    ).encode()
 
 
 SIGINT, SIGTSTP = mask(signal.SIGINT), mask(signal.SIGTSTP)
@@ -51,11 +52,11 @@ SIGINT, SIGTSTP = mask(signal.SIGINT), mask(signal.SIGTSTP)
         (status(shared=SIGTSTP), 0),
         (status(shared=SIGTSTP, caught=SIGTSTP), SIGTSTP),
         (status(shared=SIGTSTP | SIGINT), SIGINT),
-        ("", 0),
-        ("SigPnd:\t0000000000000002\n", 0),
+        (b"", 0),
+        (b"SigPnd:\t0000000000000002\n", 0),
     ],
 )
-def test_signals_count_when_they_are_to_be_handled_now(text: str, expected: int) -> None:
+def test_signals_count_when_they_are_to_be_handled_now(text: bytes, expected: int) -> None:
     assert signals_to_handle(text) == expected
 
 
@@ -130,3 +131,41 @@ def test_a_process_that_may_not_be_looked_into_is_unknown(tmp_path: Path) -> Non
     (tmp_path / "5").mkdir()
     (tmp_path / "5" / "mountinfo").mkdir()
     assert ProcCallers(tmp_path, proc=tmp_path).holds(5, 7) is None
+
+
+def program_of(pid: int, callers: ProcCallers) -> Program:
+    return callers.program(callers.opener(pid))
+
+
+def test_a_program_is_known_by_its_own_name_and_its_parents(tmp_path: Path) -> None:
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as process:
+        program = program_of(process.pid, ProcCallers(tmp_path))
+        assert "cat" in program.names
+        assert any(name.startswith("python") for name in program.parents)
+        assert program.process == process.pid
+
+
+def test_a_script_is_known_by_its_own_name(tmp_path: Path) -> None:
+    script = tmp_path / "thumbnailer-with-a-long-name"
+    script.write_text(f"#!{sys.executable}\nprint('ready', flush=True)\ninput()\n")
+    script.chmod(0o755)
+    with subprocess.Popen([script], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        assert script.name in program_of(process.pid, ProcCallers(tmp_path)).names
+        process.communicate(b"\n")
+
+
+def test_what_the_opener_was_is_remembered_when_it_has_gone(tmp_path: Path) -> None:
+    with subprocess.Popen(["sleep", "60"]) as process:
+        callers = ProcCallers(tmp_path)
+        opener = callers.opener(process.pid)
+        process.kill()
+    assert callers.program(opener).names in ({opener.name}, frozenset({"sleep"}))
+    assert opener.process == process.pid
+
+
+def test_who_cannot_be_seen_is_nobody(tmp_path: Path) -> None:
+    callers = ProcCallers(tmp_path, proc=tmp_path)
+    assert callers.program(callers.opener(0)) == Program()
+    assert callers.program(callers.opener(4711)) == Program()

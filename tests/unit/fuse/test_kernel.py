@@ -26,7 +26,7 @@ def sys(tmp_path: Path) -> Path:
 
 def test_a_mount_reads_ahead_and_lets_many_wait(sys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.getuid", lambda: 0)
-    tune("0:39", sys)
+    assert tune("0:39", sys)
     assert (sys / "class/bdi/0:39/read_ahead_kb").read_text() == "1024"
     assert (sys / "fs/fuse/connections/39/max_background").read_text() == "1000"
     assert (sys / "fs/fuse/connections/39/congestion_threshold").read_text() == "750"
@@ -48,8 +48,16 @@ def test_what_cannot_be_raised_is_told_with_its_remedy(
     path.unlink()
     path.mkdir()
     with caplog.at_level(logging.WARNING):
-        tune("0:39", sys)
+        assert not tune("0:39", sys)
+    assert "only 8 reads wait" in caplog.text
     assert "remedy: mount -t fusectl" in caplog.text
+
+
+def test_the_kernels_own_limit_can_be_kept(sys: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        assert not tune("0:39", sys, background=12)
+    assert (sys / "fs/fuse/connections/39/max_background").read_text() == "12"
+    assert "only 8 reads wait" in caplog.text
 
 
 def test_nothing_is_told_to_a_kernel_that_has_no_mount() -> None:

@@ -1,0 +1,33 @@
+"""How one mount behaves, and what it is doing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from icatfs.values import WriteMode
+
+
+@dataclass(frozen=True, slots=True)
+class FsOptions:
+    """How one mount behaves; times in seconds."""
+
+    uid: int
+    gid: int
+    mode: WriteMode
+    attr_timeout_s: float = 60.0
+    """How long the kernel may rely on attributes without asking again; more than 0."""
+    entry_timeout_s: float = 60.0
+    """The same for names, those that do not exist among them."""
+    recall_wait_s: float | None = None
+    """How long a read waits for the archive; None: without limit."""
+    slot_wait_s: float = 1.0
+    """How long a read waits for its turn to wait, where the kernel allows only a few."""
+
+
+@dataclass(frozen=True, slots=True)
+class FsStatus:
+    """What the kernel knows and programs have open just now."""
+
+    inodes: int
+    handles: int
+    waiting: int
