@@ -270,7 +270,7 @@ def test_careless_programs(facility: FacilityHandle, point: Path) -> None:
     from tape: they get `ENODATA`."""
     with on_tape(facility, point) as path:
         for command in ("grep x", "file"):
-            words = [*command.split(), path]
+            words = [*command.split(), str(path)]
             done = subprocess.run(words, capture_output=True, text=True, check=False)
             assert "No data available" in done.stdout + done.stderr
 
