@@ -24,6 +24,8 @@
      +- RecallFailed             the restore from the archive failed
      +- RecallTimeout            the restore took longer than the reader would wait
      +- Interrupted              the reader has a signal pending
+     |   +- ToldToEnd            one that asks it to end
+     +- GivenUp                  the reader was told to end, and reads on
      +- FacilityUnreachable      no connection to the server
      |   +- CertificateRejected  the server's TLS certificate is not trusted
      +- FacilityTimeout          the server does not answer in time
@@ -138,6 +140,14 @@ class RecallTimeout(IcatfsError):
 
 class Interrupted(IcatfsError):
     """The waiting program has a signal to handle."""
+
+
+class ToldToEnd(Interrupted):
+    """The waiting program has been asked to end."""
+
+
+class GivenUp(IcatfsError):
+    """The program was asked to end while it waited, and waits again as if it had not been."""
 
 
 class FacilityUnreachable(IcatfsError):

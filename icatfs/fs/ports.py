@@ -62,6 +62,10 @@ class CallerProbe(Protocol):
         """Whether the process or thread has a pending signal that it neither blocks nor ignores."""
         ...
 
+    def must_end(self, pid: int) -> bool:
+        """Whether such a signal asks it to end: SIGINT, SIGTERM, SIGHUP or SIGQUIT."""
+        ...
+
     def holds(self, process: int, ino: int) -> bool | None:
         """Whether a descriptor of the process is still open on this inode of the mount.
 

@@ -7,7 +7,9 @@ signals end the wait.
 
 The kernel asks again when a page-cache read fails: first for the range, then for its first page.
 So a failure is the answer for a short while, and after an interruption the signals of the program
-are looked at before anything else.
+are looked at before anything else. A program that was told to end (Ctrl-C) and reads on at once has
+a library that tries EINTR again for ever, as HDF5 does, and never sees the signal: it gets another
+error, so that it can end.
 """
 
 from __future__ import annotations
@@ -19,7 +21,15 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 import trio
 
-from icatfs.errors import Busy, Damaged, DataArchived, IcatfsError, Interrupted
+from icatfs.errors import (
+    Busy,
+    Damaged,
+    DataArchived,
+    GivenUp,
+    IcatfsError,
+    Interrupted,
+    ToldToEnd,
+)
 from icatfs.fs.handles import Failure
 from icatfs.fs.ports import CacheFile, Opener
 from icatfs.recall.policy import Asker, Program
@@ -113,8 +123,15 @@ class Reader(Generic[F]):
         if failure is None or trio.current_time() >= failure.until_s:
             return
         if isinstance(failure.error, Interrupted):
+            handle.failure = Failure(failure.error, trio.current_time() + _FAILURE_S)
             self._waits.check(handle.opener.process)
-            return
+            if not isinstance(failure.error, ToldToEnd):
+                handle.failure = None
+                return
+            failure = Failure(
+                GivenUp("the program was told to end while it waited, and reads on"),
+                trio.current_time() + _FAILURE_S,
+            )
         handle.failure = failure
         raise failure.error.with_traceback(None)
 

@@ -22,6 +22,7 @@ from icatfs.errors import (
     Exists,
     FacilityTimeout,
     FacilityUnreachable,
+    GivenUp,
     IcatfsError,
     Interrupted,
     NoSpace,
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_EXPECTED = (NotFound, Exists, Interrupted, NotSupported, ShuttingDown, StaleHandle)
+_EXPECTED = (NotFound, Exists, Interrupted, GivenUp, NotSupported, ShuttingDown, StaleHandle)
 _REFUSALS = (NotPermitted, ReadOnly)
 
 _REMEDIES: dict[type[IcatfsError], str] = {

@@ -11,12 +11,13 @@ Invariant: ``_waits`` holds exactly the waits that are inside their ``with`` blo
 
 from __future__ import annotations
 
+import copy
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import trio
 
-from icatfs.errors import IcatfsError, Interrupted, ShuttingDown
+from icatfs.errors import IcatfsError, Interrupted, ShuttingDown, ToldToEnd
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -84,8 +85,9 @@ class Waits:
 
     def check(self, pid: int) -> None:
         """Raises `Interrupted` when the process has a signal to handle right now."""
-        if self._must_stop(pid):
-            raise _interrupted()
+        reason = self._reason(pid)
+        if reason is not None:
+            raise reason
 
     def end_all(self) -> None:
         """End every wait, now and from now on, with `ShuttingDown`."""
@@ -105,22 +107,24 @@ class Waits:
     async def _look(self) -> None:
         """A look at each process, a few at a time: those who do not wait must not notice."""
         pids = {wait.pid for wait in self._waits}
-        stopped = set()
+        stopped = dict[int, Interrupted]()
         for number, pid in enumerate(pids):
             if number % _AT_ONCE == 0:
                 await trio.lowlevel.checkpoint()
-            if self._must_stop(pid):
-                stopped.add(pid)
+            reason = self._reason(pid)
+            if reason is not None:
+                stopped[pid] = reason
         for wait in self._waits:
             if wait.pid in stopped:
-                wait.end(_interrupted())
+                wait.end(copy.copy(stopped[wait.pid]))
 
-    def _must_stop(self, pid: int) -> bool:
-        return pid > 0 and self._probe.must_stop(pid)
-
-
-def _interrupted() -> Interrupted:
-    return Interrupted("the program that waited has a signal to handle")
+    def _reason(self, pid: int) -> Interrupted | None:
+        """Why a program is not to wait any longer."""
+        if pid <= 0 or not self._probe.must_stop(pid):
+            return None
+        if self._probe.must_end(pid):
+            return ToldToEnd("the program that waited was told to end")
+        return Interrupted("the program that waited has a signal to handle")
 
 
 def _shutting_down() -> ShuttingDown:

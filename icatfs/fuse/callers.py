@@ -25,6 +25,8 @@ _STOPS = (signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU, signal
 _STOP_MASK = sum(1 << (number - 1) for number in _STOPS)
 
 
+_ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+_END_MASK = sum(1 << (number - 1) for number in _ENDS)
 _MASKS = (b"SigPnd:", b"ShdPnd:", b"SigBlk:", b"SigIgn:", b"SigCgt:")
 _STATUS_BYTES = 8192
 _INTERPRETERS = ("python", "perl", "ruby", "node", "java", "bash", "dash", "sh", "kioworker", "kio")
@@ -104,6 +106,10 @@ class ProcCallers:
     def must_stop(self, pid: int) -> bool:
         """Whether a signal waits for the process that it neither blocks nor ignores."""
         return signals_to_handle(self._status(pid)) != 0
+
+    def must_end(self, pid: int) -> bool:
+        """Whether one of them asks it to end."""
+        return signals_to_handle(self._status(pid)) & _END_MASK != 0
 
     def holds(self, process: int, ino: int) -> bool | None:
         """Whether the process still has a descriptor of this inode of the mount.

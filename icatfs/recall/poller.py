@@ -57,6 +57,7 @@ log = logging.getLogger(__name__)
 
 _SILENT_S = 600.0
 _LINGER_S = 60.0
+_TIDY_S = 10.0
 _LOOK_AT = 50
 """Units in one question: their ids travel in a URL."""
 _ASK_FOR = 20
@@ -144,6 +145,7 @@ class Poller:
         self._units: dict[Key, Unit] = {}
         self._width = 1
         self._news = trio.Event()
+        self._tidied = trio.current_time()
         self._budget = Budget(pace.per_s, pace.burst)
         # mutable: how long restores took that ended here, the latest last; a count that only grows
         self.durations: deque[float] = deque(maxlen=_REMEMBERED)
@@ -186,6 +188,9 @@ class Poller:
 
     def _forget_old(self) -> None:
         now = trio.current_time()
+        if now < self._tidied + _TIDY_S:
+            return
+        self._tidied = now
         for key, unit in list(self._units.items()):
             if not unit.interests and now - unit.last_wanted >= _LINGER_S:
                 del self._units[key]

@@ -550,6 +550,7 @@ class FakeProbe:
 
     def __init__(self) -> None:
         self.signalled: set[int] = set()
+        self.ended: set[int] = set()
         self.holding: set[tuple[int, int]] = set()
 
     def process_of(self, pid: int) -> int:
@@ -563,6 +564,9 @@ class FakeProbe:
 
     def must_stop(self, process: int) -> bool:
         return process in self.signalled
+
+    def must_end(self, process: int) -> bool:
+        return process in self.ended
 
     def holds(self, process: int, ino: int) -> bool | None:
         return (process, ino) in self.holding

@@ -11,10 +11,12 @@ from icatfs.errors import (
     Busy,
     Damaged,
     FacilityUnreachable,
+    GivenUp,
     Interrupted,
     NotOnline,
     RecallTimeout,
     ShuttingDown,
+    ToldToEnd,
 )
 from icatfs.fs.handles import ReadHandle
 from icatfs.fs.inodes import ROOT, Inode
@@ -174,6 +176,27 @@ async def test_an_interrupted_read_looks_at_signals_first_when_asked_again(
         await bench.read()
     assert trio.current_time() == started
     bench.probe.signalled.clear()
+    (tmp_path / "release").touch()
+    assert await bench.read() == CONTENT
+
+
+async def test_who_was_told_to_end_and_reads_on_gets_another_error(
+    tmp_path: Path, nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    bench = Bench(tmp_path, "blocked")
+    nursery.start_soon(bench.waits.watch)
+    bench.probe.signalled.add(5)
+    bench.probe.ended.add(5)
+    for _ in range(2):  # as often as the kernel asks for one read
+        with pytest.raises(ToldToEnd):
+            await bench.read()
+    bench.probe.signalled.clear()
+    started = trio.current_time()
+    for _ in range(2):
+        with pytest.raises(GivenUp):
+            await bench.read()
+    assert trio.current_time() == started
+    await trio.sleep(1.5)
     (tmp_path / "release").touch()
     assert await bench.read() == CONTENT
 

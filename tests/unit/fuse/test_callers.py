@@ -79,6 +79,20 @@ def test_who_cannot_be_seen_is_zero_and_has_no_signals(tmp_path: Path) -> None:
     assert callers.holds(123, 7) is False
 
 
+def test_a_program_is_told_to_end_by_some_signals(tmp_path: Path) -> None:
+    (tmp_path / "5").mkdir()
+    callers = ProcCallers(tmp_path, proc=tmp_path)
+    for number, is_end in (
+        (signal.SIGINT, True),
+        (signal.SIGTERM, True),
+        (signal.SIGALRM, False),
+        (signal.SIGCHLD, False),
+    ):
+        (tmp_path / "5" / "status").write_bytes(status(shared=mask(number), caught=mask(number)))
+        assert callers.must_stop(5)
+        assert callers.must_end(5) is is_end
+
+
 def test_a_blocked_signal_does_not_count_and_an_open_one_does(tmp_path: Path) -> None:
     callers = ProcCallers(tmp_path)
     source = """
