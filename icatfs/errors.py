@@ -25,6 +25,7 @@
      +- RecallTimeout            the restore took longer than the reader would wait
      +- Interrupted              the reader has a signal pending
      |   +- ToldToEnd            one that asks it to end
+     |   +- OpenerGone           it has ended, or has left its descriptor to another
      +- GivenUp                  the reader was told to end, and reads on
      +- FacilityUnreachable      no connection to the server
      |   +- CertificateRejected  the server's TLS certificate is not trusted
@@ -144,6 +145,10 @@ class Interrupted(IcatfsError):
 
 class ToldToEnd(Interrupted):
     """The waiting program has been asked to end."""
+
+
+class OpenerGone(Interrupted):
+    """The process that opened the file does not exist any more."""
 
 
 class GivenUp(IcatfsError):

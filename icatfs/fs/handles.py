@@ -45,6 +45,8 @@ class ReadHandle(Generic[F]):
     failure: Failure | None = None
     waiting: int = 0
     """How many reads wait for bytes."""
+    is_left: bool = False
+    """Whether its opener has ended: who still reads has inherited it."""
     nonblocking: bool = False
     """Whether it was opened not to wait for the archive."""
 

@@ -66,6 +66,10 @@ class CallerProbe(Protocol):
         """Whether such a signal asks it to end: SIGINT, SIGTERM, SIGHUP or SIGQUIT."""
         ...
 
+    def is_gone(self, process: int) -> bool:
+        """Whether the process, which was there once, has ended."""
+        ...
+
     def holds(self, process: int, ino: int) -> bool | None:
         """Whether a descriptor of the process is still open on this inode of the mount.
 

@@ -28,6 +28,7 @@ from icatfs.errors import (
     GivenUp,
     IcatfsError,
     Interrupted,
+    OpenerGone,
     ToldToEnd,
 )
 from icatfs.fs.handles import Failure
@@ -109,8 +110,11 @@ class Reader(Generic[F]):
         self._recall_failure(handle)
         handle.waiting += 1
         try:
-            with self._waits.waiting(handle.opener.process):
+            with self._waits.waiting(handle.opener.process, is_mortal=not handle.is_left):
                 await self._bring(handle, start, stop)
+        except OpenerGone:
+            handle.is_left = True  # if somebody has inherited it the kernel asks once more
+            raise
         except IcatfsError as error:
             handle.failure = Failure(error, trio.current_time() + _FAILURE_S)
             raise

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from icatfs.errors import IcatfsError, Interrupted, ShuttingDown, ToldToEnd
+from icatfs.errors import IcatfsError, Interrupted, OpenerGone, ShuttingDown, ToldToEnd
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,10 +30,11 @@ _AT_ONCE = 32
 class _Wait:
     """One wait; ``pid`` 0 stands for one that no signal ends."""
 
-    __slots__ = ("pid", "reason", "scope")
+    __slots__ = ("is_mortal", "pid", "reason", "scope")
 
-    def __init__(self, pid: int) -> None:
+    def __init__(self, pid: int, *, is_mortal: bool) -> None:
         self.pid = pid
+        self.is_mortal = is_mortal
         self.scope = trio.CancelScope()
         self.reason: IcatfsError | None = None
 
@@ -64,15 +65,17 @@ class Waits:
         return self._closed
 
     @contextmanager
-    def waiting(self, pid: int = 0) -> Iterator[None]:
+    def waiting(self, pid: int = 0, *, is_mortal: bool = False) -> Iterator[None]:
         """Wait in this block on behalf of a thread or process; 0 where signals must not end it.
 
+        A wait that ``is_mortal`` ends with `OpenerGone` when the process has ended: a killed
+        program leaves at once, but its request stays, and the kernel tells us nothing of it.
         Raises `Interrupted` or `ShuttingDown` when the block was ended early; what it awaited was
         then cancelled. A block that finished nevertheless counts as finished.
         """
         if self._closed:
             raise _shutting_down()
-        wait = _Wait(pid)
+        wait = _Wait(pid, is_mortal=is_mortal)
         self._waits.add(wait)
         self._somebody.set()
         try:
@@ -107,15 +110,20 @@ class Waits:
     async def _look(self) -> None:
         """A look at each process, a few at a time: those who do not wait must not notice."""
         pids = {wait.pid for wait in self._waits}
+        mortals = {wait.pid for wait in self._waits if wait.is_mortal}
         stopped = dict[int, Interrupted]()
         for number, pid in enumerate(pids):
             if number % _AT_ONCE == 0:
                 await trio.lowlevel.checkpoint()
             reason = self._reason(pid)
+            if reason is None and pid in mortals and pid > 0 and self._probe.is_gone(pid):
+                reason = OpenerGone("the program that opened the file has ended")
             if reason is not None:
                 stopped[pid] = reason
         for wait in self._waits:
-            if wait.pid in stopped:
+            if wait.pid in stopped and (
+                wait.is_mortal or not isinstance(stopped[wait.pid], OpenerGone)
+            ):
                 wait.end(copy.copy(stopped[wait.pid]))
 
     def _reason(self, pid: int) -> Interrupted | None:

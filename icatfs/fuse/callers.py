@@ -111,6 +111,11 @@ class ProcCallers:
         """Whether one of them asks it to end."""
         return signals_to_handle(self._status(pid)) & _END_MASK != 0
 
+    def is_gone(self, process: int) -> bool:
+        """Whether the process has ended; a zombie holds nothing any more either."""
+        status = self._status(process)
+        return not status or b"\nState:\tZ" in status
+
     def holds(self, process: int, ino: int) -> bool | None:
         """Whether the process still has a descriptor of this inode of the mount.
 

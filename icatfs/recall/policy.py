@@ -42,7 +42,10 @@ REFUSED_PROGRAMS = (
     *("file", "updatedb*", "mlocate", "plocate", "locate"),
     # indexers and thumbnailers of desktops
     *("tracker-*", "tracker3", "localsearch*", "baloo*", "recollindex", "zeitgeist-*", "nepomuk*"),
-    *("*thumbnail*", "tumblerd", "gvfsd-metadata", "glycin-*"),
+    *("*thumbnail*", "tumblerd", "glycin-*"),
+    # file managers, which look into files to show what they are
+    *("gio", "nautilus", "nemo", "caja", "thunar", "pcmanfm*", "dolphin", "konqueror", "krusader"),
+    *("gvfsd*", "xdg-desktop-portal*"),
     # backups and virus scanners
     *("restic", "borg", "borgmatic", "duplicity", "bup", "kopia", "rdiff-backup", "rsnapshot"),
     *("dsmc", "bacula-fd", "bareos-fd", "amandad", "duplicati*", "deja-dup*", "timeshift"),

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import signal
 import subprocess
-import sys
-import time
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -36,47 +34,64 @@ def archived(
         mounts.unmount(point, "--lazy")
 
 
-def truth(facility: FacilityHandle, name: str) -> bytes:
-    rows = facility.search(
-        "SELECT df.id FROM Datafile df JOIN df.dataset ds WHERE ds.name = 'e208945' "
-        f"AND df.name = '{name}'"
-    )
-    return facility.content(rows[0])
-
-
-@pytest.mark.parametrize(("storage", "units"), [("dataset", 1), ("datafile", len(FILES))])
-def test_many_readers_get_the_right_bytes_for_one_restore_per_unit(
-    mounts: Mounts, storage: str, units: int
-) -> None:
-    with archived(mounts, storage) as (facility, point):
-
-        def read(number: int) -> tuple[str, bytes]:
-            name = FILES[number % len(FILES)]
-            done = subprocess.run(["cat", point / DATASET / name], capture_output=True, check=True)
-            return name, done.stdout
-
-        with ThreadPoolExecutor(24) as pool:
-            results = list(pool.map(read, range(24)))
-        assert facility.counters()["restores"] == units
-        for name, content in results:
-            assert content == truth(facility, name)
+UPDATEDB = """#!/usr/bin/env python3
+import os, sys
+failed = 0
+for folder, _, names in os.walk(sys.argv[1]):
+    for name in names:
+        try:
+            open(os.path.join(folder, name), "rb").read(1)
+        except OSError as error:
+            failed += 1
+print(failed)
+"""
 
 
 @pytest.mark.parametrize("storage", ["dataset", "datafile"])
 def test_looking_restores_nothing(mounts: Mounts, storage: str) -> None:
     with archived(mounts, storage) as (facility, point):
+        dataset, file = point / DATASET, point / DATASET / FILES[0]
         for command in (
             ["ls", "-lR", point],
             ["find", point, "-size", "+1"],
             ["du", "-s", point],
-            ["getfattr", "-R", "-d", "-m", "user.icat", point / DATASET],
+            ["stat", file],
+            ["getfattr", "-R", "-d", "-m", "user.icat", dataset],
             ["rsync", "-a", "-n", f"{point}/", mounts.folder / "nowhere"],
+            *([["gio", "info", file], ["gio", "list", dataset]] if shutil.which("gio") else ()),
         ):
-            subprocess.run(list(map(str, command)), check=True, capture_output=True)
-        with open(point / DATASET / FILES[0], "rb"):
+            done = run(*command)
+            assert done.returncode == 0, done.stderr
+        with open(file, "rb"):
             pass
-        assert os.getxattr(point / DATASET / FILES[0], "user.icat.status") == b"ARCHIVED"
+        assert os.getxattr(file, "user.icat.status") == b"ARCHIVED"
         assert facility.counters()["restores"] == 0
+
+
+@pytest.mark.parametrize("storage", ["dataset", "datafile"])
+def test_programs_that_read_whatever_they_find_restore_nothing(
+    mounts: Mounts, storage: str
+) -> None:
+    with archived(mounts, storage) as (facility, point):
+        refused = "No data available"
+        assert refused in run("grep", "-r", "x", point).stderr
+        assert refused in run("file", "-r", *(point / DATASET / one for one in FILES)).stdout
+        assert (
+            refused in run("find", point / DATASET, "-type", "f", "-exec", "cat", "{}", ";").stderr
+        )
+        updatedb = mounts.folder / "updatedb"
+        updatedb.write_text(UPDATEDB, encoding="utf-8")
+        updatedb.chmod(0o755)
+        assert int(run(updatedb, point / DATASET).stdout) == len(os.listdir(point / DATASET))
+        assert facility.counters()["restores"] == 0
+        assert "prepareData" not in str(facility.counters()["requests"])
+
+
+def run(*command: object) -> subprocess.CompletedProcess[str]:
+    """How a program ended."""
+    return subprocess.run(
+        list(map(str, command)), capture_output=True, text=True, errors="replace", check=False
+    )
 
 
 def test_a_failed_restore_is_an_error_with_the_servers_words_in_the_log(mounts: Mounts) -> None:
@@ -93,73 +108,6 @@ def test_a_reader_waits_no_longer_than_it_was_told_to(mounts: Mounts) -> None:
         with fails_with(errno.ETIMEDOUT):
             (point / DATASET / FILES[0]).read_bytes()
         assert os.listdir(point / DATASET)
-
-
-WAITER = """
-import signal, sys
-def handler(number, frame):
-    raise KeyboardInterrupt
-signal.signal(signal.SIGINT, handler)
-print("ready", flush=True)
-try:
-    open(sys.argv[1], "rb").read()
-except KeyboardInterrupt:
-    print("interrupted", flush=True)
-"""
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_a_waiting_reader_leaves_within_a_second_of_a_signal(
-    mounts: Mounts, number: signal.Signals
-) -> None:
-    with archived(mounts, "dataset", delay="600") as (facility, point):
-        with subprocess.Popen(
-            [sys.executable, "-c", WAITER, point / DATASET / FILES[0]],
-            stdout=subprocess.PIPE,
-            text=True,
-        ) as process:
-            assert process.stdout is not None
-            assert process.stdout.readline() == "ready\n"
-            until(lambda: facility.counters()["restores"] == 1)
-            started = time.monotonic()
-            process.send_signal(number)
-            output, _ = process.communicate(timeout=20)
-            assert time.monotonic() - started < 10
-        if number is signal.SIGINT:
-            assert output == "interrupted\n"
-        else:
-            assert process.returncode == -number
-
-
-def test_two_hundred_waiting_readers_do_not_stop_others(mounts: Mounts) -> None:
-    with running_facility("--storage", "dataset", "--restore-delay", "600") as facility:
-        point = mounts.mount(facility)
-        ids = facility.search("SELECT ds.id FROM Dataset ds WHERE ds.name = 'e208945'")
-        facility.archive(datasets=ids)
-        script = (
-            "import sys, threading\n"
-            "def read(path): open(path, 'rb').read()\n"
-            "threads = [threading.Thread(target=read, args=(sys.argv[1],), daemon=True)"
-            " for _ in range(50)]\n"
-            "for thread in threads: thread.start()\n"
-            "for thread in threads: thread.join()\n"
-        )
-        blocked = [
-            subprocess.Popen([sys.executable, "-c", script, point / DATASET / name])
-            for name in FILES
-        ]
-        try:
-            until(lambda: facility.counters()["restores"] == 1)
-            until(lambda: mounts.status(point)["filesystem"]["waiting"] >= len(FILES))
-            online = point / "ESNF/10100601-ST/1.1-N/e208341/e208341.dat"
-            assert len(online.read_bytes()) == 394
-            assert os.listdir(point / DATASET)
-            facility.restore(datasets=ids)
-        finally:
-            for process in blocked:
-                process.kill()
-                process.wait()
-        mounts.unmount(point, "--lazy")
 
 
 def test_the_mount_can_be_stopped_while_somebody_waits(mounts: Mounts) -> None:

@@ -256,6 +256,23 @@ def test_interruption(facility: FacilityHandle, point: Path) -> None:
         assert reader.wait(timeout=20) != 0
 
 
+def test_told_to_end(facility: FacilityHandle, point: Path) -> None:
+    """A program that is told to end (`SIGINT`, `SIGTERM`) while it waits, and reads on, gets
+    `ECANCELED`, or HDF5 would never end."""
+    facility.archive(datasets=[dataset_id(facility, "e208945")])
+    facility.faults({"kind": "restore_never"})
+    script = (
+        "import os, signal, sys\n"
+        "signal.signal(signal.SIGTERM, lambda *_: None)\n"
+        "try: open(sys.argv[1], 'rb').read()\n"
+        "except OSError as error: os._exit(error.errno)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", script, point / FILE]) as reader:
+        until(lambda: facility.counters()["restores"] == 1)
+        reader.terminate()
+        assert reader.wait(20) == errno.ECANCELED
+
+
 @contextmanager
 def on_tape(facility: FacilityHandle, point: Path) -> Iterator[Path]:
     """The file on tape, with nothing of it asked for in the end."""
@@ -266,8 +283,8 @@ def on_tape(facility: FacilityHandle, point: Path) -> Iterator[Path]:
 
 
 def test_careless_programs(facility: FacilityHandle, point: Path) -> None:
-    """Programs that read whatever they find (`grep`, `file`, indexers, backups) bring nothing back
-    from tape: they get `ENODATA`."""
+    """Programs that read whatever they find (`grep`, `file`, file managers, indexers, backups)
+    bring nothing back from tape: they get `ENODATA`."""
     with on_tape(facility, point) as path:
         for command in ("grep x", "file"):
             words = [*command.split(), str(path)]

@@ -551,6 +551,7 @@ class FakeProbe:
     def __init__(self) -> None:
         self.signalled: set[int] = set()
         self.ended: set[int] = set()
+        self.gone: set[int] = set()
         self.holding: set[tuple[int, int]] = set()
 
     def process_of(self, pid: int) -> int:
@@ -564,6 +565,9 @@ class FakeProbe:
 
     def must_stop(self, process: int) -> bool:
         return process in self.signalled
+
+    def is_gone(self, process: int) -> bool:
+        return process in self.gone
 
     def must_end(self, process: int) -> bool:
         return process in self.ended

@@ -14,6 +14,7 @@ from icatfs.errors import (
     GivenUp,
     Interrupted,
     NotOnline,
+    OpenerGone,
     RecallTimeout,
     ShuttingDown,
     ToldToEnd,
@@ -197,6 +198,22 @@ async def test_who_was_told_to_end_and_reads_on_gets_another_error(
             await bench.read()
     assert trio.current_time() == started
     await trio.sleep(1.5)
+    (tmp_path / "release").touch()
+    assert await bench.read() == CONTENT
+
+
+async def test_a_read_whose_opener_has_gone_is_let_go_once(
+    tmp_path: Path, nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    bench = Bench(tmp_path, "blocked")
+    nursery.start_soon(bench.waits.watch)
+    bench.probe.gone.add(5)
+    with pytest.raises(OpenerGone):
+        await bench.read()
+    assert len(bench.waits) == 0
+    with trio.move_on_after(5) as scope:
+        await bench.read()
+    assert scope.cancelled_caught, "who inherited the file waits"
     (tmp_path / "release").touch()
     assert await bench.read() == CONTENT
 
