@@ -14,6 +14,7 @@ How it is built. Imports go downwards only (``tests/test_architecture.py``)::
     catalogue content recall staging    names | bytes on the local disk | tape | files going out
     icat        ids                     the two protocols: facts, bytes
     transport                           HTTP, limits, retries; the only importer of httpx
+    mover                               a process beside the mount that brings bytes into open files
     config      sharing                 settings; many callers, one action
     values      errors                  the nouns; every exception
 
@@ -32,8 +33,10 @@ way out, `staging.journal`'s, on disk before anybody is told; inode numbers and 
 
 A read goes ``fuse.operations`` > ``fs.reading``: what the store has is read from there; what it
 lacks is brought by a forward stream of the data service, written into the cache file, and read
-from there; what is archived is asked for once, and waited for. A write goes to a staged file; the
-close of its last descriptor seals it, sends it, compares size and CRC-32, and only then returns.
+from there. The bytes themselves are moved by a process of their own (``mover.worker``): it receives
+the open data file and says which bytes are in it, while every decision stays here. What is archived
+is asked for once, and waited for. A write goes to a staged file; the close of its last descriptor
+seals it, sends it, compares size and CRC-32, and only then returns.
 """
 
 __version__ = "0.1.0"
