@@ -285,6 +285,13 @@ class FileSystem(Generic[F]):
         self._notifier.invalidate_inode(inode.number)
         return True
 
+    def read_nowait(self, fh: int, offset: int, size: int) -> bytes | None:
+        """What ``read`` gives, where nothing has to be waited for; None: ask ``read``."""
+        handle = self._handles.file(fh)
+        if isinstance(handle, DraftHandle):
+            return None
+        return self._reader.read_nowait(handle, offset, size)
+
     async def read(self, fh: int, offset: int, size: int) -> bytes:
         """All bytes that were asked for up to the end of the file, or an error."""
         handle = self._handles.file(fh)

@@ -191,7 +191,8 @@ class Operations(pyfuse3.Operations):
 
     @boundary
     async def read(self, fh: int, off: int, size: int) -> bytes:
-        return await self._fs.read(fh, off, size)
+        data = self._fs.read_nowait(fh, off, size)
+        return await self._fs.read(fh, off, size) if data is None else data
 
     @boundary
     async def create(

@@ -73,6 +73,30 @@ async def test_what_is_cached_is_asked_of_nobody(tmp_path: Path) -> None:
     assert bench.attempts["plain"] == 1
 
 
+async def test_what_is_at_hand_is_read_without_waiting_and_nothing_else(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, "plain")
+    assert bench.reader.read_nowait(bench.handle, 0, 10) is None
+    await bench.read()
+    assert bench.reader.read_nowait(bench.handle, 5, 10) == CONTENT[5:15]
+    assert bench.reader.read_nowait(bench.handle, len(CONTENT) - 3, 10) == CONTENT[-3:]
+    assert bench.reader.read_nowait(bench.handle, len(CONTENT), 10) is None
+    bench.handle.file.withdrawals = 1
+    assert bench.reader.read_nowait(bench.handle, 5, 10) is None, "what it gave proved wrong"
+
+
+async def test_a_size_that_only_the_bytes_told_is_looked_at_with_care(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, "unknown")
+    await bench.read()
+    assert bench.reader.read_nowait(bench.handle, 5, 10) is None
+
+
+async def test_a_short_cache_is_not_at_hand(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, "plain")
+    await bench.read()
+    bench.handle.file.content = b"short"
+    assert bench.reader.read_nowait(bench.handle, 0, 10) is None
+
+
 async def test_beyond_the_end_nobody_is_asked(tmp_path: Path) -> None:
     bench = Bench(tmp_path, "plain")
     assert await bench.read(len(CONTENT) + 5, 10) == b""
