@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from icatfs.errors import DataArchived
     from icatfs.recall.admission import Admission
     from icatfs.recall.policy import Asker, Program
-    from icatfs.values import ContentVersion, DatafileId, DatasetId, OnlineStatus
+    from icatfs.recall.units import UnitStatus
+    from icatfs.values import ContentVersion, DatafileId, DatasetId
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,7 +239,13 @@ class Recall(Protocol):
     async def wait_online(
         self, dataset: DatasetId, datafile: DatafileId, *, patience_s: float | None
     ) -> None: ...
-    async def status_of(self, dataset: DatasetId, datafile: DatafileId) -> OnlineStatus: ...
+    async def word_of(self, dataset: DatasetId, datafile: DatafileId | None = None) -> str:
+        """Where the data are (`icatfs.values.OnlineStatus`, or FAILED); triggers nothing."""
+        ...
+
+    def unit_of(self, dataset: DatasetId, datafile: DatafileId | None = None) -> UnitStatus | None:
+        """What is known of the unit that they are in, while somebody wants it."""
+        ...
 
 
 class Draft(Protocol):

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from icatfs.fs.ports import Catalogue
 
     Tell = Callable[[Sequence["Entry"]], Awaitable[None]]
+    Missing = Callable[[str, IcatfsError], Awaitable[None]]
 
 Q = TypeVar("Q")
 
@@ -109,8 +110,9 @@ class Where(Protocol):
         """Whether datasets are restored as a whole; None while that is not known."""
         ...
 
-    async def status_of(self, dataset: DatasetId, datafile: DatafileId) -> str: ...
-    async def status_of_dataset(self, dataset: DatasetId) -> str: ...
+    async def word_of(self, dataset: DatasetId, datafile: DatafileId | None = None) -> str:
+        """`OnlineStatus` or FAILED; of a whole dataset the worst of its files."""
+        ...
 
 
 class Survey:
@@ -152,6 +154,20 @@ class Survey:
             await run.wanted(path, node)
         await run.flush()
 
+    async def run_all(self, paths: Sequence[str], tell: Tell, missing: Missing) -> None:
+        """Tell what to restore to have all that is at these paths, each thing once.
+
+        What cannot be found is told one by one, and the rest goes on.
+        """
+        run = _Run(self, tell, Options(Detail.WANTED))
+        for path in paths:
+            try:
+                node = await self.resolve(path)
+                await run.wanted("/" + "/".join(_parts(path)), node)
+            except (NotFound, AccessDenied) as error:
+                await missing(path, error)
+        await run.flush()
+
 
 @dataclass(frozen=True, slots=True)
 class _Found:
@@ -161,7 +177,8 @@ class _Found:
 
 class _Run:
     """One walk. Mutable: at most a batch of what was found; ``_known`` is where the data of the
-    datasets in it are, and of the one that the last batch ended in."""
+    datasets in it are, and of the one that the last batch ended in; ``_wanted`` has the ids of the
+    datasets that were found to be wanted, and of files."""
 
     def __init__(self, survey: Survey, tell: Tell, options: Options) -> None:
         self._survey = survey
@@ -172,6 +189,7 @@ class _Run:
         self._found: list[_Found] = []
         self._room = _FIRST_BATCH
         self._known: dict[DatasetId, str | None] = {}
+        self._wanted: set[tuple[DatasetId | None, int]] = set()
 
     # Walking.
 
@@ -222,10 +240,21 @@ class _Run:
 
     async def add(self, path: str, node: Node) -> None:
         """One thing more was found."""
+        if self._options.detail is Detail.WANTED and not self._is_new(node):
+            return
         self._found.append(_Found(path, node))
         if len(self._found) >= self._room:
             self._room = BATCH
             await self.flush()
+
+    def _is_new(self, node: Node) -> bool:
+        """Whether a dataset or file is not wanted already, by itself or with its dataset."""
+        whole = node.dataset_id, 0
+        one = (node.dataset_id, node.key.id) if node.kind is Kind.DATAFILE else whole
+        if whole in self._wanted or one in self._wanted:
+            return False
+        self._wanted.add(one)
+        return True
 
     async def flush(self) -> None:
         """Tell what was found since the last time."""
@@ -273,14 +302,14 @@ class _Run:
 
     async def _dataset_status(self, dataset: DatasetId) -> str | None:
         try:
-            return str(await self._where.status_of_dataset(dataset))
+            return await self._where.word_of(dataset)
         except (NotFound, AccessDenied):
             return None  # the data service may know less than the catalogue
 
     async def _file_status(self, node: Node) -> str | None:
         assert node.dataset_id is not None
         try:
-            return str(await self._where.status_of(node.dataset_id, DatafileId(node.key.id)))
+            return await self._where.word_of(node.dataset_id, DatafileId(node.key.id))
         except (NotFound, AccessDenied):
             return None  # a datafile without a location has no data
 

@@ -1,29 +1,34 @@
 """``user.icat.*``: what the catalogue knows of an entry beyond ``stat``, read-only.
 
-================  =================================================================================
-``kind``          facility, investigation, visit, dataset, folder, datafile
-``id``            the id of the entity in ICAT; not for what stands for none, as folders
-``dataset``       the id of the dataset that the entry is in
-``investigation`` the id of the ICAT Investigation (one visit) that the entry is in
-``title``         of a visit; the full name of a facility
-``doi``           of a visit, a dataset or a datafile
-``checksum``      of a datafile, as catalogued
-``location``      where IDS stores the data
-``status``        ONLINE, RESTORING or ARCHIVED: asked of IDS, and kept for seconds only
-``last_error``    why the last operation on this entry failed
-================  =================================================================================
+===================== ============================================================================
+``kind``              facility, investigation, visit, dataset, folder, datafile
+``id``                the id of the entity in ICAT; not for what stands for none, as folders
+``dataset``           the id of the dataset that the entry is in
+``investigation``     the id of the ICAT Investigation (one visit) that the entry is in
+``title``             of a visit; the full name of a facility
+``doi``               of a visit, a dataset or a datafile
+``checksum``          of a datafile, as catalogued
+``location``          where IDS stores the data
+``status``            ONLINE, RESTORING, ARCHIVED or FAILED, of a datafile or a dataset: asked of
+                      IDS, and kept for seconds only
+``restore_requested`` when this mount asked for its restore, or first saw one, while it is under way
+``eta``               when it should be back by what other restores took, while it is under way
+``last_error``        why the last operation on this entry failed
+===================== ============================================================================
 
 Listing the names asks no server: ``cp -a`` and file managers do it with every file. So the DOI of a
-datafile, which listings of the catalogue leave out, is not among the names but answers when asked.
+datafile, which listings of the catalogue leave out, and the status of a dataset are not among the
+names but answer when asked.
 Nothing here ever starts a restore.
 """
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from icatfs.icat.records import DatafileRow, DatasetRow, FacilityRow, InvestigationRow
-from icatfs.values import DatafileId, Kind
+from icatfs.values import DatafileId, DatasetId, Kind
 
 if TYPE_CHECKING:
     from icatfs.catalogue.node import Node
@@ -77,6 +82,8 @@ class Xattrs:
         if not name.startswith(PREFIX):
             return None
         name = name.removeprefix(PREFIX)
+        if name == "status" and inode.node.key.kind is Kind.DATASET:
+            return await self._recall.word_of(DatasetId(inode.node.key.id))
         if name in ("status", "doi") and _is_stored(inode.node):
             return await self._asked(inode.node, name)
         return self._facts(inode).get(name)
@@ -86,9 +93,23 @@ class Xattrs:
         visit = self._visit(inode)
         if visit is not None:
             facts["investigation"] = str(visit.key.id)
+        facts |= self._restore(inode.node)
         error = self._reports.last(inode.number)
         if error is not None:
             facts["last_error"] = error
+        return facts
+
+    def _restore(self, node: Node) -> dict[str, str]:
+        """What is known of a restore that is under way, to the second."""
+        if node.dataset_id is None or node.key.kind is Kind.FOLDER or node.key.id < 0:
+            return {}
+        datafile = DatafileId(node.key.id) if node.key.kind is Kind.DATAFILE else None
+        unit = self._recall.unit_of(node.dataset_id, datafile)
+        facts = {}
+        if unit is not None and unit.requested_s is not None:
+            facts["restore_requested"] = _moment(-unit.requested_s)
+        if unit is not None and unit.eta_s is not None:
+            facts["eta"] = _moment(unit.eta_s)
         return facts
 
     async def _asked(self, node: Node, name: str) -> str | None:
@@ -97,7 +118,7 @@ class Xattrs:
             facts = await self._catalogue.datafile_facts(datafile)
             return facts.doi if facts else None
         assert node.dataset_id is not None
-        return (await self._recall.status_of(node.dataset_id, datafile)).value
+        return await self._recall.word_of(node.dataset_id, datafile)
 
     def _visit(self, inode: Inode) -> Node | None:
         for ancestor in self._inodes.ancestors(inode):
@@ -109,3 +130,9 @@ class Xattrs:
 def _is_stored(node: Node) -> bool:
     """Whether IDS has data for this entry that can be online or not."""
     return node.key.kind is Kind.DATAFILE and node.key.id > 0
+
+
+def _moment(from_now_s: float) -> str:
+    """ISO 8601, UTC, to the second."""
+    moment = datetime.now(UTC) + timedelta(seconds=from_now_s)
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -53,6 +53,9 @@ __all__ = ["Interest", "Key", "Phase", "RecallCoordinator", "open_recall"]
 
 log = logging.getLogger(__name__)
 
+FAILED = "FAILED"
+"""Where data are whose restore failed, beside the words of `icatfs.values.OnlineStatus`."""
+
 
 class RecallCoordinator:
     """Made by ``open_recall``."""
@@ -212,6 +215,26 @@ class RecallCoordinator:
     async def status_of_dataset(self, dataset: DatasetId) -> OnlineStatus:
         """The worst status of its files, as `status_of`."""
         return await self._status(Key(dataset)) if self._two_level else OnlineStatus.ONLINE
+
+    async def word_of(self, dataset: DatasetId, datafile: DatafileId | None = None) -> str:
+        """Where the data are, for people: as `status_of`, or FAILED where their restore failed.
+
+        Of a whole dataset without ``datafile``.
+        """
+        if datafile is None:
+            status = await self.status_of_dataset(dataset)
+        else:
+            status = await self.status_of(dataset, datafile)
+        failure = self._memory.failure(Key(dataset, datafile))
+        return FAILED if failure is not None and status is OnlineStatus.ARCHIVED else str(status)
+
+    def unit_of(self, dataset: DatasetId, datafile: DatafileId | None = None) -> UnitStatus | None:
+        """The unit that these data are, or are in, while somebody is interested in it."""
+        keys = Key(dataset, datafile), Key(dataset)
+        for unit in self.poller.units():
+            if unit.key in keys:
+                return self._unit_status(unit)
+        return None
 
     @property
     def by_dataset(self) -> bool | None:

@@ -52,7 +52,6 @@ from icatfs.values import (
     FacilityId,
     InvestigationId,
     Kind,
-    OnlineStatus,
     WriteMode,
 )
 
@@ -61,6 +60,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from icatfs.fs.ports import Caller
+    from icatfs.recall.units import UnitStatus
 
 WHEN = datetime(2025, 5, 4, 3, 2, 1, tzinfo=UTC)
 MTIME_NS = int(WHEN.timestamp()) * 1_000_000_000
@@ -374,8 +374,11 @@ class FakeRecall:
             raise RecallTimeout("the restore takes longer")
         self._transfer.online.add(name)
 
-    async def status_of(self, dataset: DatasetId, datafile: DatafileId) -> OnlineStatus:
-        return OnlineStatus.ARCHIVED
+    async def word_of(self, dataset: DatasetId, datafile: DatafileId | None = None) -> str:
+        return "ARCHIVED"
+
+    def unit_of(self, dataset: DatasetId, datafile: DatafileId | None = None) -> UnitStatus | None:
+        return None
 
     def check(self, dataset: DatasetId, datafile: DatafileId) -> None:
         """No restore fails here."""
