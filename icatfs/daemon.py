@@ -31,6 +31,7 @@ from icatfs.content.store import CacheFile, ContentStore, open_store
 from icatfs.content.transfer import Transfer, open_transfer
 from icatfs.control import Command, Talk, open_control
 from icatfs.errors import ConfigError, NotAFacility, NotFound, ProtocolError, Unsent
+from icatfs.fs.explaining import Explainer
 from icatfs.fs.filesystem import FileSystem, FsOptions, open_filesystem
 from icatfs.fs.publishing import WritingServices
 from icatfs.fs.recalls import Survey
@@ -48,6 +49,8 @@ from icatfs.ids.zips import ZipSource
 from icatfs.notify import notify
 from icatfs.recall.admission import policy_of
 from icatfs.recall.coordinator import RecallCoordinator, open_recall
+from icatfs.recall.ordering import Orders, open_book, open_orders
+from icatfs.recall.orders import Home
 from icatfs.staging.area import StagingArea, open_staging
 from icatfs.staging.uploader import Timing, open_uploader
 from icatfs.transport import Limits, Transport, open_transport
@@ -82,6 +85,7 @@ class Services:
     transfer: Transfer
     bulk: Bulk
     recall: RecallCoordinator
+    orders: Orders
     area: StagingArea
     writing: Writing
     notifier: KernelNotifier
@@ -190,6 +194,8 @@ async def _build(
             dataset_bytes=sizes.bytes_of,
         )
     )
+    book = open_book(config.state_dir, Home(icat.url, keeper.user_name))
+    orders = await enter(open_orders(book, recall))
     area = await enter(open_staging(config.state_dir, facility=icat.url, user=keeper.user_name))
     stack.push_async_callback(_look_what_is_left, area, left)
     uploader = await enter(
@@ -224,6 +230,8 @@ async def _build(
             root=root,
         )
     )
+    survey = Survey(catalogue, sizes, recall, root)
+    top = config.path.rstrip("/")
     services = Services(
         replace(config, mode=mode),
         transport,
@@ -235,16 +243,20 @@ async def _build(
         transfer,
         bulk,
         recall,
+        orders,
         area,
         writing,
         notifier,
         filesystem,
         Desk(
-            survey=Survey(catalogue, sizes, recall, root),
+            survey=survey,
             recall=recall,
+            orders=orders,
+            explainer=Explainer(survey, recall, orders, filesystem.readers, top),
             ids=ids,
             keeper=keeper,
             mode=mode,
+            top=top,
         ),
         await enter(open_outbox(area, uploader, catalogue, lambda: writing.publishing.under_way)),
     )
@@ -354,6 +366,12 @@ async def _remarks(services: Services) -> list[str]:
         remarks.append(
             f"{len(left)} files of an earlier mount were not sent; what is whole is sent now, "
             "icatfs pending tells the rest"
+        )
+    orders = services.orders
+    if count := await orders.in_thread(orders.book.count_pending):
+        remarks.append(
+            f"{count:,} datasets or files that were asked for earlier are not back yet; icatfs goes"
+            " on with them (icatfs stage --list)"
         )
     return remarks
 

@@ -7,6 +7,11 @@ from icatfs import errors
 OK = 0
 FAILED = 1
 USAGE = 2  # click's own
+PARTLY = 20
+"""Of what was asked for, some is there and some is not."""
+NOTHING = 21
+TIMED_OUT = 22
+INTERRUPTED = 130
 
 _CODES: dict[type[errors.IcatfsError], int] = {
     errors.IcatfsError: FAILED,
@@ -34,5 +39,6 @@ def exit_code(error: errors.IcatfsError) -> int:
 
 
 def table() -> dict[str, int]:
-    """Class name to code, for documentation and tests."""
-    return {kind.__name__: code for kind, code in _CODES.items()}
+    """Class name, or what happened, to code, for documentation and tests."""
+    codes = {kind.__name__: code for kind, code in _CODES.items()}
+    return codes | {"partly": PARTLY, "nothing": NOTHING, "timed out": TIMED_OUT}

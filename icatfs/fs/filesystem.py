@@ -25,6 +25,7 @@ from icatfs.fs.handles import DraftHandle, HandleTable, ReadHandle
 from icatfs.fs.inodes import InodeTable
 from icatfs.fs.options import FsOptions, FsStatus
 from icatfs.fs.ports import CacheFile
+from icatfs.fs.readers import Readers
 from icatfs.fs.reading import Asking, Reader
 from icatfs.fs.reports import Reports
 from icatfs.fs.siblings import NoForesight
@@ -104,6 +105,7 @@ class FileSystem(Generic[F]):
             mode=options.mode,
         )
         self._folders = Folders(self._entries, self._inodes, self._handles, self.waits, probe)
+        self.readers = Readers(self._handles, self._inodes, self._reports)
         self._xattrs = Xattrs(self._inodes, catalogue, recall, self._reports)
         self._reader = Reader(
             transfer,

@@ -1,0 +1,283 @@
+"""``icatfs stage``: asking for archived data in advance, waiting for them, and what outlives it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from support.mounts import PROGRAM, Mounts, until
+
+from icatfs import control
+from icatfs.cli import exits
+from icatfs.facility.testing import FacilityHandle, running_facility
+from icatfs.fuse import mountpoint
+from icatfs.recall.book import Book, books
+from icatfs.recall.orders import State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+VISIT = "ESNF/12100409-ST/1.1-P"
+DATASETS = ("e208945", "e208947", "pub-00027")
+"""Those of the visit that have files."""
+FILES = {"e208341.nxs", "e208945-2.nxs", "e208945.dat", "e208945.nxs"}
+"""Of the first dataset."""
+
+
+@dataclass
+class Tape:
+    """A facility with everything on tape, and a mount of it."""
+
+    mounts: Mounts
+    facility: FacilityHandle
+    point: Path
+
+    def path(self, name: str = "") -> Path:
+        return self.point / VISIT / name
+
+    def stage(self, *arguments: object) -> subprocess.CompletedProcess[str]:
+        return self.mounts.run("stage", *arguments)
+
+    @contextmanager
+    def started(self, *arguments: object) -> Iterator[subprocess.Popen[str]]:
+        """The command as it runs; it ends with the block."""
+        with subprocess.Popen(
+            [*PROGRAM, "stage", *map(str, arguments)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
+
+    def staged(self, *arguments: object) -> dict[str, Any]:
+        told: dict[str, Any] = json.loads(self.stage(*arguments, "--json").stdout)
+        return told
+
+    def restores(self) -> int:
+        count: int = self.facility.counters()["restores"]
+        return count
+
+    def datasets(self, name: str = "%") -> list[int]:
+        return self.facility.search(f"SELECT ds.id FROM Dataset ds WHERE ds.name LIKE '{name}'")
+
+    def again(self) -> None:
+        """Everything is on tape, nothing is asked for, and nothing was counted."""
+        self.facility.clear_faults()
+        (path,) = books(self.mounts.folder / "state")
+        with closing(Book(path)) as book:
+            book.cancel()
+        self.facility.advance(1000)  # what was asked for ends
+        units = [{"dataset": number, "datafile": None} for number in self.datasets()]
+        control.ask(control.socket_path(self.point), "reset", units=units)
+        self.facility.archive(datasets=self.datasets())
+        until(lambda: not self.mounts.status(self.point)["recall"]["units"])
+        self.facility.reset_counters()
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tape]:
+    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
+        pytest.skip("no /dev/fuse")
+    folder = tmp_path_factory.mktemp("stage")
+    options = "--storage", "dataset", "--archived", "--restore-delay", "0.5"
+    with pytest.MonkeyPatch.context() as patch, running_facility(*options) as facility:
+        patch.setenv("XDG_RUNTIME_DIR", str(folder))
+        patch.setenv("ICATFS_STATE_DIR", str(folder / "state"))
+        mounts = Mounts(folder)
+        yield Tape(mounts, facility, mounts.mount(facility))
+        mounts.clean()
+
+
+@pytest.fixture
+def tape(shared: Tape, monkeypatch: pytest.MonkeyPatch) -> Tape:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(shared.mounts.folder))
+    monkeypatch.setenv("ICATFS_STATE_DIR", str(shared.mounts.folder / "state"))
+    shared.again()
+    return shared
+
+
+def test_a_visit_is_asked_for_with_one_restore_a_dataset_and_waited_for(tape: Tape) -> None:
+    done = tape.stage("--wait", tape.path())
+    assert done.returncode == exits.OK, done.stderr
+    assert tape.restores() == len(DATASETS)
+    lines = done.stdout.splitlines()
+    for name in DATASETS:
+        assert f"online     {tape.path(name)}" in lines
+    assert lines[-1].startswith("4 of 4 units online")
+    tape.path("e208945/e208945.nxs").read_bytes()
+    assert tape.restores() == len(DATASETS)
+
+
+def test_without_waiting_it_returns_at_once_and_the_list_tells_how_far_it_is(tape: Tape) -> None:
+    tape.facility.faults({"kind": "restore_slow", "seconds": 600})
+    done = tape.stage(tape.path("e208945"), tape.path("e208945/e208945.nxs"))
+    assert (done.returncode, done.stderr) == (exits.OK, "")
+    assert "1 dataset" in done.stdout or "1 file" in done.stdout
+    until(lambda: "restoring" in tape.stage("--list").stdout)
+    listed = tape.stage("--list", tape.path("e208945")).stdout
+    assert str(tape.path("e208945")) in listed
+    assert tape.restores() == 1
+
+
+def test_what_is_online_is_not_asked_for(tape: Tape) -> None:
+    tape.facility.restore(datasets=tape.datasets("e208945"))
+    told = tape.staged("--wait", tape.path("e208945"))
+    assert (told["online"], told["units"]) == (1, 1)
+    assert tape.restores() == 0
+
+
+def test_what_fails_is_told_with_the_servers_words_and_the_rest_comes(tape: Tape) -> None:
+    (broken,) = tape.datasets("e208945")
+    tape.facility.faults({"kind": "restore_fails", "entity": {"dataset": broken}})
+    done = tape.stage("--wait", tape.path())
+    assert done.returncode == exits.PARTLY
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("failed")]
+    assert f"failed     {tape.path('e208945')}:" in line
+    assert "Restore failed" in line
+    assert "--retry" in done.stderr
+    tape.facility.clear_faults()
+    assert tape.stage("--wait", tape.path("e208945")).returncode == exits.NOTHING
+    assert os.getxattr(tape.path("e208945"), "user.icat.status") == b"FAILED"
+    assert tape.stage("--wait", "--retry", tape.path("e208945")).returncode == exits.OK
+
+
+def test_a_time_that_is_over_ends_the_waiting_and_not_the_restore(tape: Tape) -> None:
+    tape.facility.faults({"kind": "restore_slow", "seconds": 600})
+    done = tape.stage("--timeout", "1s", tape.path("e208945"))
+    assert done.returncode == exits.TIMED_OUT
+    assert "1 unit still" in done.stderr
+    until(lambda: tape.restores() == 1)
+    tape.facility.advance(700)
+    assert tape.stage("--timeout", "1m", tape.path("e208945")).returncode == exits.OK
+    assert tape.restores() == 1
+
+
+def test_ctrl_c_ends_the_waiting_and_says_that_the_order_stays(tape: Tape) -> None:
+    tape.facility.faults({"kind": "restore_slow", "seconds": 600})
+    with tape.started("--wait", tape.path("e208945")) as waiting:
+        until(lambda: tape.restores() == 1)
+        waiting.send_signal(signal.SIGINT)
+        _, errors = waiting.communicate(timeout=30)
+    assert waiting.returncode == 130
+    assert "still comes back" in errors
+    assert "1 on the way" in tape.stage("--list", tape.path("e208945")).stdout
+
+
+def test_cancelling_ends_the_waiting_of_others(tape: Tape) -> None:
+    tape.facility.faults({"kind": "restore_slow", "seconds": 600})
+    with tape.started("--wait", tape.path()) as waiting:
+        until(lambda: tape.restores() == len(DATASETS))
+        done = tape.stage("--cancel", tape.path())
+        assert f"{len(DATASETS)} units cancelled" in done.stdout
+        output, _ = waiting.communicate(timeout=30)
+    assert f"cancelled  {tape.path('e208945')}" in output
+    assert waiting.returncode == exits.PARTLY  # the empty dataset was online all the time
+    until(lambda: not tape.mounts.status(tape.point)["recall"]["units"])
+
+
+def test_a_list_of_paths_is_staged_and_what_stands_for_nothing_is_named(
+    tape: Tape, tmp_path: Path
+) -> None:
+    paths = tmp_path / "paths"
+    lines = [f"{tape.path(name)}" for name in DATASETS]
+    text = "\n".join(["# what I need", *lines, "", str(tape.path("nonsense")), "/etc/passwd"])
+    paths.write_text(text + "\n", encoding="utf-8")
+    done = tape.stage("--wait", "--from-file", paths)
+    assert done.returncode == exits.PARTLY
+    assert f"{tape.path('nonsense')}: the catalogue has no" in done.stderr
+    assert "/etc/passwd is not in a mount of icatfs" in done.stderr
+    assert done.stdout.count("online  ") == len(DATASETS)
+    assert tape.restores() == len(DATASETS)
+    paths.write_text("/etc/passwd\n", encoding="utf-8")
+    assert tape.stage("--from-file", paths).returncode == exits.NOTHING
+
+
+def test_find_tells_stage_what_to_bring_back(tape: Tape) -> None:
+    program = " ".join(PROGRAM)
+    # Where data are is known for some seconds.
+    until(lambda: tape.mounts.run("find", "--offline", tape.path()).stdout.count("\n") == 3)
+    done = subprocess.run(
+        f"{program} find --offline {tape.path()} | {program} stage --wait --from-file -",
+        shell=True,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == exits.OK, done.stderr
+    assert tape.restores() == len(DATASETS)
+    assert tape.mounts.run("find", "--offline", tape.path()).stdout == ""
+
+
+def test_a_whole_facility_is_brought_back_only_by_who_says_yes(tape: Tape) -> None:
+    for path in (tape.point, tape.point / "ESNF"):
+        done = tape.stage(path)
+        assert done.returncode != exits.OK
+        assert "--yes" in done.stderr
+    assert tape.restores() == 0
+
+
+@pytest.mark.parametrize("arguments", [(), ("--timeout", "soon", "x"), ("--list", "--cancel")])
+def test_a_command_line_that_makes_no_sense_is_refused(
+    tape: Tape, arguments: tuple[str, ...]
+) -> None:
+    assert tape.stage(*arguments).returncode == exits.USAGE
+
+
+def test_the_next_mount_goes_on_after_a_kill_and_asks_again_what_was_forgotten(
+    tape: Tape,
+) -> None:
+    tape.facility.faults({"kind": "restore_never"})
+    tape.stage(tape.path("e208945"))
+    until(lambda: tape.restores() == 1)
+    os.kill(tape.mounts.status(tape.point)["pid"], signal.SIGKILL)
+    until(lambda: "does not answer" in tape.stage("--list", tape.path("e208945")).stderr)
+    assert "1 on the way" in tape.stage("--list").stdout, "not to be seen without a mount"
+    # What a restart of the server does: it forgets its queue.
+    tape.facility.clear_faults()
+    tape.facility.advance(1000)
+    tape.facility.archive(datasets=tape.datasets())
+    tape.facility.reset_counters()
+    mountpoint.detach(tape.point)
+    arguments = tape.mounts.arguments(tape.facility, tape.point)
+    done = tape.mounts.run(*arguments)
+    assert done.returncode == exits.OK
+    assert "not back yet" in done.stderr
+    (path,) = books(tape.mounts.folder / "state")
+    with closing(Book(path)) as book:
+        until(lambda: next(book.at(f"/{VISIT}/e208945")).state is State.ONLINE)
+    assert tape.restores() == 1
+
+
+def test_a_mount_that_ends_is_told_to_who_waits(tape: Tape) -> None:
+    other = tape.mounts.mount(tape.facility, name="other")
+    tape.facility.faults({"kind": "restore_slow", "seconds": 600})
+    with tape.started("--wait", other / VISIT / "e208945") as waiting:
+        until(lambda: tape.restores() == 1)
+        tape.mounts.unmount(other)
+        _, errors = waiting.communicate(timeout=60)
+    assert waiting.returncode == 10
+    assert "the next mount" in errors
+
+
+def test_several_mounts_ask_once_for_what_both_were_told_to_bring_back(tape: Tape) -> None:
+    other = tape.mounts.mount(tape.facility, name="other")
+    with (
+        tape.started("--wait", tape.path()) as first,
+        tape.started("--wait", other / VISIT) as second,
+    ):
+        for waiting in (first, second):
+            waiting.communicate(timeout=60)
+            assert waiting.returncode == exits.OK
+    assert tape.restores() == len(DATASETS)
+    tape.mounts.unmount(other, "--lazy")
