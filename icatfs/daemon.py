@@ -32,6 +32,7 @@ from icatfs.content.transfer import Transfer, open_transfer
 from icatfs.control import Command, Talk, open_control
 from icatfs.errors import ConfigError, NotAFacility, NotFound, ProtocolError, Unsent
 from icatfs.fs.explaining import Explainer
+from icatfs.fs.fetching import Fetcher
 from icatfs.fs.filesystem import FileSystem, FsOptions, open_filesystem
 from icatfs.fs.publishing import WritingServices
 from icatfs.fs.recalls import Survey
@@ -195,7 +196,8 @@ async def _build(
         )
     )
     book = open_book(config.state_dir, Home(icat.url, keeper.user_name))
-    orders = await enter(open_orders(book, recall))
+    fetcher = Fetcher(catalogue, store, transfer, bulk, config.cache_size)
+    orders = await enter(open_orders(book, recall, bring=fetcher.bring))
     area = await enter(open_staging(config.state_dir, facility=icat.url, user=keeper.user_name))
     stack.push_async_callback(_look_what_is_left, area, left)
     uploader = await enter(

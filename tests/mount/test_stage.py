@@ -281,3 +281,29 @@ def test_several_mounts_ask_once_for_what_both_were_told_to_bring_back(tape: Tap
             assert waiting.returncode == exits.OK
     assert tape.restores() == len(DATASETS)
     tape.mounts.unmount(other, "--lazy")
+
+
+def test_fetched_data_can_be_read_when_the_facility_has_evicted_them(tape: Tape) -> None:
+    done = tape.stage("--wait", "--fetch", tape.path("e208945"))
+    assert done.returncode == exits.OK, done.stderr
+    assert f"fetched    {tape.path('e208945')}" in done.stdout
+    tape.facility.archive(datasets=tape.datasets("e208945"))
+    for name in FILES:
+        ids = tape.facility.search(
+            "SELECT df.id FROM Datafile df JOIN df.dataset ds"
+            f" WHERE ds.name = 'e208945' AND df.name = '{name}'"
+        )
+        assert tape.path(f"e208945/{name}").read_bytes() == tape.facility.content(ids[0])
+    assert tape.restores() == 1
+
+
+def test_what_the_cache_has_no_room_for_is_said_so_and_comes_online_all_the_same(
+    tape: Tape,
+) -> None:
+    small = tape.mounts.mount(tape.facility, "--cache-size", "300k", name="small", user="db/rbeck")
+    path = small / VISIT
+    done = tape.stage("--wait", "--fetch", path / "e208945", path / "e208947")
+    tape.mounts.unmount(small, "--lazy")
+    assert done.returncode == exits.PARTLY, done.stdout + done.stderr
+    assert f"fetched    {path / 'e208947'}" in done.stdout
+    assert f"online     {path / 'e208945'}: the cache has no room left" in done.stdout
