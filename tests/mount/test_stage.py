@@ -2,108 +2,35 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from contextlib import closing
+from typing import TYPE_CHECKING
 
 import pytest
-from support.mounts import PROGRAM, Mounts, until
+from support.mounts import PROGRAM, until
+from support.tape import DATASETS, FILES, VISIT, Tape, taped
 
-from icatfs import control
 from icatfs.cli import exits
-from icatfs.facility.testing import FacilityHandle, running_facility
 from icatfs.fuse import mountpoint
 from icatfs.recall.book import Book, books
 from icatfs.recall.orders import State
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-VISIT = "ESNF/12100409-ST/1.1-P"
-DATASETS = ("e208945", "e208947", "pub-00027")
-"""Those of the visit that have files."""
-FILES = {"e208341.nxs", "e208945-2.nxs", "e208945.dat", "e208945.nxs"}
-"""Of the first dataset."""
-
-
-@dataclass
-class Tape:
-    """A facility with everything on tape, and a mount of it."""
-
-    mounts: Mounts
-    facility: FacilityHandle
-    point: Path
-
-    def path(self, name: str = "") -> Path:
-        return self.point / VISIT / name
-
-    def stage(self, *arguments: object) -> subprocess.CompletedProcess[str]:
-        return self.mounts.run("stage", *arguments)
-
-    @contextmanager
-    def started(self, *arguments: object) -> Iterator[subprocess.Popen[str]]:
-        """The command as it runs; it ends with the block."""
-        with subprocess.Popen(
-            [*PROGRAM, "stage", *map(str, arguments)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        ) as process:
-            try:
-                yield process
-            finally:
-                process.kill()
-
-    def staged(self, *arguments: object) -> dict[str, Any]:
-        told: dict[str, Any] = json.loads(self.stage(*arguments, "--json").stdout)
-        return told
-
-    def restores(self) -> int:
-        count: int = self.facility.counters()["restores"]
-        return count
-
-    def datasets(self, name: str = "%") -> list[int]:
-        return self.facility.search(f"SELECT ds.id FROM Dataset ds WHERE ds.name LIKE '{name}'")
-
-    def again(self) -> None:
-        """Everything is on tape, nothing is asked for, and nothing was counted."""
-        self.facility.clear_faults()
-        (path,) = books(self.mounts.folder / "state")
-        with closing(Book(path)) as book:
-            book.cancel()
-        self.facility.advance(1000)  # what was asked for ends
-        units = [{"dataset": number, "datafile": None} for number in self.datasets()]
-        control.ask(control.socket_path(self.point), "reset", units=units)
-        self.facility.archive(datasets=self.datasets())
-        until(lambda: not self.mounts.status(self.point)["recall"]["units"])
-        self.facility.reset_counters()
+    from pathlib import Path
 
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tape]:
-    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
-        pytest.skip("no /dev/fuse")
-    folder = tmp_path_factory.mktemp("stage")
-    options = "--storage", "dataset", "--archived", "--restore-delay", "0.5"
-    with pytest.MonkeyPatch.context() as patch, running_facility(*options) as facility:
-        patch.setenv("XDG_RUNTIME_DIR", str(folder))
-        patch.setenv("ICATFS_STATE_DIR", str(folder / "state"))
-        mounts = Mounts(folder)
-        yield Tape(mounts, facility, mounts.mount(facility))
-        mounts.clean()
+    with taped(tmp_path_factory.mktemp("stage")) as made:
+        yield made
 
 
 @pytest.fixture
 def tape(shared: Tape, monkeypatch: pytest.MonkeyPatch) -> Tape:
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(shared.mounts.folder))
-    monkeypatch.setenv("ICATFS_STATE_DIR", str(shared.mounts.folder / "state"))
-    shared.again()
+    shared.begin(monkeypatch)
     return shared
 
 
