@@ -325,6 +325,22 @@ def test_reasons(mounts: Mounts, facility: FacilityHandle, point: Path) -> None:
         assert "remedy: order the data with icatfs stage" in line
 
 
+def test_orders(mounts: Mounts, facility: FacilityHandle) -> None:
+    """What `icatfs stage` asked for is brought back also when the mount ends: the next one goes \
+on."""
+    facility.archive(datasets=[dataset_id(facility, "e208945")])
+    facility.faults({"kind": "restore_slow", "seconds": 600})
+    mounted = mounts.mount(facility, name="first")
+    assert mounts.run("stage", mounted / DATASET).returncode == 0
+    assert mounts.unmount(mounted).returncode == 0
+    facility.clear_faults()
+    facility.advance(1000)
+    mounted = mounts.mount(facility, name="second")
+    until(lambda: "1 online" in mounts.run("stage", "--list", mounted / DATASET).stdout)
+    assert facility.counters()["restores"] == 1
+    mounts.unmount(mounted, "--lazy")
+
+
 # Writing.
 
 
