@@ -1,15 +1,18 @@
 """The durable list of the storage units that were asked for deliberately.
 
-It is an SQLite database of its own, one for each user and facility, shared by all mounts and
-by the command line, which reads it without a mount and cancels in it. Each transition is one
-transaction on the disk. Whoever changes a unit gives it the next ``serial``: who waits asks for
-what has a later one than it saw last, so that waiting costs the same for ten units as for 100,000.
+It is an SQLite database of its own, one for each user and facility, shared by all mounts and by the
+command line, which reads it without a mount and cancels in it. What the user says is on the disk
+when the call returns; what becomes of a unit survives the death of a process, and if the machine
+loses its power the next mount finds out again. Whoever changes a unit gives it the next ``serial``:
+who waits asks for what has a later one than it saw last, so that waiting costs the same for ten
+units as for 100,000.
 """
 
 from __future__ import annotations
 
 import sqlite3
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from icatfs.recall.orders import PENDING, Fetch, Home, Ordered, State
@@ -67,8 +70,7 @@ class Book:
         self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         self._connection.execute("PRAGMA busy_timeout = 10000")
         self._connection.execute("PRAGMA journal_mode = WAL")
-        self._connection.execute("PRAGMA synchronous = FULL")
-        with self._changing():
+        with self._changing(lasting=True):
             for statement in _SCHEMA.split(";"):
                 self._connection.execute(statement)
             if self._connection.execute("SELECT 1 FROM last").fetchone() is None:
@@ -93,7 +95,7 @@ class Book:
 
     def new_command(self) -> int:
         """A number that no command had before."""
-        with self._changing():
+        with self._changing(lasting=True):
             self._connection.execute("UPDATE last SET command = command + 1")
             return self._last("command")
 
@@ -103,33 +105,36 @@ class Book:
         What is pending stays as it is, but for what is to be fetched; what has ended begins anew.
         """
         ids = []
-        with self._changing():
+        with self._changing(lasting=True):
+            serial = self._next_serial()
             for wish in wishes:
                 where = (wish.key.dataset, wish.key.datafile or _WHOLE)
                 known = self._connection.execute(
                     "SELECT id, state, fetch FROM units WHERE dataset = ? AND datafile = ?", where
                 ).fetchone()
                 if known is None:
-                    ids.append(self._insert(wish, where, command, fetch))
+                    ids.append(self._insert(wish, where, command, fetch, serial))
                 elif known[1] in PENDING:
                     wanted = known[2] if fetch is Fetch.NO else fetch
-                    self._update(known[0], command=command, fetch=wanted)
+                    self._update(known[0], serial, command=command, fetch=wanted)
                     ids.append(known[0])
                 else:
                     self._update(
-                        known[0], state=State.ASKED, words=None, asked=time.time(), requested=None,
-                        finished=None, command=command, fetch=fetch, path=wish.path,
-                        files=wish.files, bytes=wish.bytes,
+                        known[0], serial, state=State.ASKED, words=None, asked=time.time(),
+                        requested=None, finished=None, command=command, fetch=fetch,
+                        path=wish.path, files=wish.files, bytes=wish.bytes,
                     )  # fmt: skip
                     ids.append(known[0])
         return ids
 
-    def _insert(self, wish: Wish, where: tuple[int, int], command: int, fetch: Fetch) -> int:
+    def _insert(
+        self, wish: Wish, where: tuple[int, int], command: int, fetch: Fetch, serial: int
+    ) -> int:
         cursor = self._connection.execute(
             f"INSERT INTO units ({', '.join(_COLUMNS[1:])})"
             " VALUES (?, ?, ?, ?, ?, ?, NULL, ?, NULL, NULL, ?, ?, ?)",
             (*where, wish.path, wish.files, wish.bytes, State.ASKED, time.time(), command, fetch,
-             self._next_serial()),
+             serial),
         )  # fmt: skip
         assert cursor.lastrowid is not None
         return cursor.lastrowid
@@ -137,7 +142,7 @@ class Book:
     def cancel(self, at: str | None = None) -> int:
         """Take pending units off the list, those at a path or all; how many."""
         condition, named = _at(at)
-        with self._changing():
+        with self._changing(lasting=True):
             cursor = self._connection.execute(
                 "UPDATE units SET state = :state, finished = :now, serial = :serial"
                 f" WHERE {_IS_PENDING} AND {condition}",
@@ -171,18 +176,25 @@ class Book:
                 return False
             requested = now if row[0] is None and state is State.RESTORING else row[0]
             finished = None if state in PENDING else now
-            self._update(unit, state=state, words=words, requested=requested, finished=finished)
+            self._update(
+                unit,
+                self._next_serial(),
+                state=state,
+                words=words,
+                requested=requested,
+                finished=finished,
+            )
         return True
 
     def fetched(self, unit: int, fetch: Fetch, words: str | None = None) -> None:
         """The bytes of an online unit are in the cache, or are not and why."""
         with self._changing():
-            self._update(unit, fetch=fetch, words=words)
+            self._update(unit, self._next_serial(), fetch=fetch, words=words)
 
     def ask_again(self, unit: int) -> None:
         """An online unit turned out to be in the archive again."""
         with self._changing():
-            self._update(unit, state=State.ASKED, finished=None)
+            self._update(unit, self._next_serial(), state=State.ASKED, finished=None)
 
     # Looking.
 
@@ -256,8 +268,8 @@ class Book:
         for row in self._connection.execute(f"SELECT {_ALL} FROM units WHERE {condition}", named):
             yield _ordered(row)
 
-    def _update(self, unit: int, **values: Any) -> None:
-        values["serial"] = self._next_serial()
+    def _update(self, unit: int, serial: int, **values: Any) -> None:
+        values["serial"] = serial
         changes = ", ".join(f"{name} = :{name}" for name in values)
         self._connection.execute(
             f"UPDATE units SET {changes} WHERE id = :unit", {**values, "unit": unit}
@@ -270,21 +282,17 @@ class Book:
     def _last(self, what: str) -> int:
         return int(self._connection.execute(f"SELECT {what} FROM last").fetchone()[0])
 
-    def _changing(self) -> _Transaction:
-        return _Transaction(self._connection)
-
-
-class _Transaction:
-    """All of the block is on the disk afterwards, or nothing of it."""
-
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
-
-    def __enter__(self) -> None:
+    @contextmanager
+    def _changing(self, *, lasting: bool = False) -> Iterator[None]:
+        """All of the block happens, or nothing of it; ``lasting``: it is on the disk then."""
+        self._connection.execute(f"PRAGMA synchronous = {'FULL' if lasting else 'NORMAL'}")
         self._connection.execute("BEGIN IMMEDIATE")
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        self._connection.execute("COMMIT" if kind is None else "ROLLBACK")
+        try:
+            yield
+        except BaseException:  # not swallowed
+            self._connection.execute("ROLLBACK")
+            raise
+        self._connection.execute("COMMIT")
 
 
 def _at(at: str | None) -> tuple[str, dict[str, Any]]:

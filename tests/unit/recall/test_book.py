@@ -138,7 +138,7 @@ def test_cancelling_leaves_what_is_online_and_ends_its_fetching(book: Book) -> N
 
 
 def test_who_waits_sees_each_change_once_whatever_the_size_of_a_look(book: Book) -> None:
-    units = placed(book, *range(20))
+    units = [unit for number in range(20) for unit in placed(book, number)]
     serial = 0
     seen = []
     while changed := book.later(serial, most=7):
