@@ -8,7 +8,7 @@ How it is built. Imports go downwards only (``tests/test_architecture.py``)::
 
     cli                                 sub-commands and exit codes; the only place that prints
     daemon                              builds every service, opens and closes them in order
-    commands                            what the command line asks of a mount
+    commands      tuning                what the command line asks of a mount; what settings mean
     fuse        control                 the kernel's side, the only importer of pyfuse3; commands
     fs                                  what each file operation means; no FUSE in sight
     catalogue content recall staging    names | bytes on the local disk | tape | files going out

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from icatfs.control import Command, Talk, Tell
 from icatfs.errors import IcatfsError, NotPermitted
 from icatfs.fs.explaining import Explainer
+from icatfs.fs.readers import Readers
 from icatfs.fs.recalls import Detail, Options, Survey
 from icatfs.icat.session import SessionKeeper
 from icatfs.ids.client import IdsClient
@@ -41,7 +42,7 @@ class Desk:
     survey: Survey
     recall: RecallCoordinator
     orders: Orders
-    explainer: Explainer
+    readers: Readers
     ids: IdsClient
     keeper: SessionKeeper
     mode: WriteMode
@@ -142,11 +143,12 @@ class Desk:
 
     async def why(self, request: Mapping[str, Any]) -> object:
         """What is known of these paths: who waits for what, since when, and how long still."""
+        explainer = Explainer(self.survey, self.recall, self.orders, self.readers, self.top)
         process = request.get("process")
         paths = dict.fromkeys(request.get("paths", ()))
         if process is not None:
-            paths |= dict.fromkeys(self.explainer.paths_of(process))
-        return [asdict(await self.explainer.explain(path)) for path in paths]
+            paths |= dict.fromkeys(explainer.paths_of(process))
+        return [asdict(await explainer.explain(path)) for path in paths]
 
 
 def _key(unit: Mapping[str, Any]) -> Key:

@@ -9,7 +9,6 @@ the index is written, then the session is logged out, then connections close.
 from __future__ import annotations
 
 import errno
-import hashlib
 import logging
 import os
 import resource
@@ -21,17 +20,16 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from icatfs import tuning
 from icatfs.catalogue.sizes import Sizes
 from icatfs.catalogue.tree import Catalogue, Ttl, open_catalogue
 from icatfs.commands import Desk
 from icatfs.config import Config
-from icatfs.content import foresight
 from icatfs.content.bulk import Bulk, open_bulk
 from icatfs.content.store import CacheFile, ContentStore, open_store
 from icatfs.content.transfer import Transfer, open_transfer
 from icatfs.control import Command, Talk, open_control
 from icatfs.errors import ConfigError, NotAFacility, NotFound, ProtocolError, Unsent
-from icatfs.fs.explaining import Explainer
 from icatfs.fs.fetching import Fetcher
 from icatfs.fs.filesystem import FileSystem, FsOptions, open_filesystem
 from icatfs.fs.publishing import WritingServices
@@ -164,7 +162,7 @@ async def _build(
     mode = await _write_mode(config, ids)
     ttl = Ttl(default_s=config.ttl_s, running_visit_s=config.ttl_running_s)
     _private_folder(config.cache_dir)
-    cache = config.cache_dir / _cache_name(icat.url, keeper.user_name)
+    cache = config.cache_dir / tuning.cache_name(icat.url, keeper.user_name)
     catalogue = await enter(open_catalogue(icat, keeper, ttl=ttl, kept_in=cache / "listings"))
     root = await _root(catalogue, config.path)
     store = await enter(
@@ -184,7 +182,7 @@ async def _build(
     transfer = await enter(open_transfer(current))
     two_level = await ids.is_two_level()
     zips = ZipSource(ids, keeper, two_level=two_level)
-    bulk = await enter(open_bulk(zips, store, contents_of(catalogue), limits=_ahead(config)))
+    bulk = await enter(open_bulk(zips, store, contents_of(catalogue), limits=tuning.ahead(config)))
     sizes = Sizes(icat, keeper)
     recall = await enter(
         open_recall(
@@ -232,8 +230,6 @@ async def _build(
             root=root,
         )
     )
-    survey = Survey(catalogue, sizes, recall, root)
-    top = config.path.rstrip("/")
     services = Services(
         replace(config, mode=mode),
         transport,
@@ -251,14 +247,14 @@ async def _build(
         notifier,
         filesystem,
         Desk(
-            survey=survey,
+            survey=Survey(catalogue, sizes, recall, root),
             recall=recall,
             orders=orders,
-            explainer=Explainer(survey, recall, orders, filesystem.readers, top),
+            readers=filesystem.readers,
             ids=ids,
             keeper=keeper,
             mode=mode,
-            top=top,
+            top=config.path.rstrip("/"),
         ),
         await enter(open_outbox(area, uploader, catalogue, lambda: writing.publishing.under_way)),
     )
@@ -292,13 +288,6 @@ def _commands(services: Services) -> Mapping[str, Command | Talk]:
 
     own = {"status": status, "refresh": refresh, **services.outbox.commands()}
     return {**own, **services.desk.commands()}
-
-
-def _ahead(config: Config) -> foresight.Limits:
-    """What may be fetched ahead of readers; a zip must not drive out what it is fetched for."""
-    return foresight.Limits(
-        budget=min(config.bulk_budget, config.cache_size // 4), vain_bytes=config.bulk_ahead
-    )
 
 
 def open_network(config: Config) -> AbstractAsyncContextManager[Transport]:
@@ -369,12 +358,7 @@ async def _remarks(services: Services) -> list[str]:
             f"{len(left)} files of an earlier mount were not sent; what is whole is sent now, "
             "icatfs pending tells the rest"
         )
-    orders = services.orders
-    if count := await orders.in_thread(orders.book.count_pending):
-        remarks.append(
-            f"{count:,} datasets or files that were asked for earlier are not back yet; icatfs goes"
-            " on with them (icatfs stage --list)"
-        )
+    remarks += await services.orders.remarks()
     return remarks
 
 
@@ -391,11 +375,6 @@ def _allow_many_descriptors() -> None:
     """Each open cache file and each connection holds one: take as many as the system gives."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def _cache_name(url: str, user: str) -> str:
-    """One folder per user and facility: nobody finds bytes that ICAT would refuse to them."""
-    return hashlib.sha256(f"{user}\n{url}".encode()).hexdigest()[:16]
 
 
 def _private_folder(path: Path) -> None:

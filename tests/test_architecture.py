@@ -27,7 +27,7 @@ LAYERS = [
     {"catalogue", "content", "recall", "staging"},
     {"fs"},
     {"fuse", "control"},
-    {"commands", "unsent"},
+    {"commands", "tuning", "unsent"},
     {"daemon"},
     {"cli"},
     {"__main__"},

@@ -21,6 +21,8 @@ from icatfs.fs.ports import CacheFile
 from icatfs.values import Kind
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from icatfs.catalogue.node import Node
     from icatfs.fs.ports import Catalogue, Foresight, Store, Transfer
     from icatfs.recall.orders import Ordered
@@ -59,12 +61,11 @@ class Fetcher(Generic[F]):
         facility errors that may pass, and at the end what kept one of the files from coming, the
         others being there.
         """
-        files = await self._files(unit)
-        if there + sum(node.size for node in files) > self._max_bytes:
+        if there + (unit.bytes or 0) > self._max_bytes:
             return False
         fits = True
         failure: IcatfsError | None = None
-        for node in files:
+        async for node in self._files(unit):
             try:
                 fits = await self._bring(node) and fits
             except _PASSING:
@@ -75,17 +76,21 @@ class Fetcher(Generic[F]):
             raise failure
         return fits
 
-    async def _files(self, unit: Ordered) -> list[Node]:
+    async def _files(self, unit: Ordered) -> AsyncIterator[Node]:
+        """The files of a unit, made one by one: there may be a million."""
         key = unit.key
         if key.datafile is not None:
-            return [await self._catalogue.node(NodeKey(Kind.DATAFILE, key.datafile))]
+            yield await self._catalogue.node(NodeKey(Kind.DATAFILE, key.datafile))
+            return
         folders = [await self._catalogue.node(NodeKey(Kind.DATASET, key.dataset))]
-        files: list[Node] = []
         while folders:
             listing = await self._catalogue.listing(folders.pop())
             for index in range(len(listing)):
-                (folders if listing[index].is_folder else files).append(listing[index])
-        return files
+                node = listing[index]
+                if node.is_folder:
+                    folders.append(node)
+                else:
+                    yield node
 
     async def _bring(self, node: Node) -> bool:
         """Whether all of the file is in the cache now."""

@@ -113,6 +113,15 @@ class Orders:
         self._news.set()
         return ids
 
+    async def remarks(self) -> list[str]:
+        """What the user should know at the start."""
+        count = await self.in_thread(self.book.count_pending)
+        remark = (
+            f"{count:,} datasets or files that were asked for earlier are not back yet; icatfs goes"
+            " on with them (icatfs stage --list)"
+        )
+        return [remark] if count else []
+
     async def in_thread(self, fn: Callable[..., T], *args: object) -> T:
         """Call the book, in the one thread that may. Raises NoSpace, ConfigError."""
         try:

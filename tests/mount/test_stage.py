@@ -9,10 +9,11 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
-from support.mounts import PROGRAM, until
+from support.mounts import PROGRAM, Mounts, until
 from support.tape import DATASETS, FILES, VISIT, Tape, taped
 
 from icatfs.cli import exits
+from icatfs.facility.testing import running_facility
 from icatfs.fuse import mountpoint
 from icatfs.recall.book import Book, books
 from icatfs.recall.orders import State
@@ -171,8 +172,7 @@ def test_the_next_mount_goes_on_after_a_kill_and_asks_again_what_was_forgotten(
     until(lambda: "does not answer" in tape.stage("--list", tape.path("e208945")).stderr)
     assert "1 on the way" in tape.stage("--list").stdout, "not to be seen without a mount"
     # What a restart of the server does: it forgets its queue.
-    tape.facility.clear_faults()
-    tape.facility.advance(1000)
+    tape.settle()
     tape.facility.archive(datasets=tape.datasets())
     tape.facility.reset_counters()
     mountpoint.detach(tape.point)
@@ -234,3 +234,19 @@ def test_what_the_cache_has_no_room_for_is_said_so_and_comes_online_all_the_same
     assert done.returncode == exits.PARTLY, done.stdout + done.stderr
     assert f"fetched    {path / 'e208947'}" in done.stdout
     assert f"online     {path / 'e208945'}: the cache has no room left" in done.stdout
+
+
+@pytest.mark.parametrize(("storage", "restores"), [("single", 0), ("datafile", len(FILES))])
+def test_a_dataset_is_brought_back_whatever_the_facility_moves(
+    mounts: Mounts, storage: str, restores: int
+) -> None:
+    options = ("--archived",) if storage != "single" else ()
+    with running_facility("--storage", storage, *options) as facility:
+        point = mounts.mount(facility)
+        path = point / VISIT / "e208945"
+        done = mounts.run("stage", "--wait", path, path / "e208945.dat")
+        assert done.returncode == exits.OK, done.stderr
+        assert facility.counters()["restores"] == restores
+        assert len((path / "e208945.dat").read_bytes()) == 459
+        assert facility.counters()["restores"] == restores
+        mounts.unmount(point, "--lazy")

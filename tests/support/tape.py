@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import urllib.parse
+import urllib.request
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,6 +69,19 @@ class Tape:
     def datasets(self, name: str = "%") -> list[int]:
         return self.facility.search(f"SELECT ds.id FROM Dataset ds WHERE ds.name LIKE '{name}'")
 
+    def settle(self) -> None:
+        """All restores that were asked for end now."""
+        self.facility.clear_faults()
+        self.facility.advance(1000)
+        until(lambda: not self.moving())
+
+    def moving(self) -> bool:
+        """Whether the facility has something to restore."""
+        query = {"sessionId": self.facility.login("simple/root")}
+        url = f"{self.facility.ids}/getServiceStatus?{urllib.parse.urlencode(query)}"
+        with urllib.request.urlopen(url, timeout=30) as answer:
+            return bool(json.load(answer)["opsQueue"])
+
     def begin(self, patch: pytest.MonkeyPatch) -> None:
         """For a test: this mount is found, and all is as at the beginning."""
         patch.setenv("XDG_RUNTIME_DIR", str(self.mounts.folder))
@@ -75,11 +90,10 @@ class Tape:
 
     def again(self) -> None:
         """Everything is on tape, nothing is asked for, and nothing was counted."""
-        self.facility.clear_faults()
         (path,) = books(self.mounts.folder / "state")
         with closing(Book(path)) as book:
             book.cancel()
-        self.facility.advance(1000)  # what was asked for ends
+        self.settle()
         until(lambda: not self.mounts.status(self.point)["filesystem"]["waiting"])
         units = [{"dataset": number, "datafile": None} for number in self.datasets()]
         control.ask(control.socket_path(self.point), "reset", units=units)
