@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
     from icatfs.fuse.mountpoint import Mounted
 
-_KIND = "fuse.icatfs"
+KIND = "fuse.icatfs"
+"""What mountinfo calls a mount of ours."""
 _MOST_LINKS = 40
 
 
@@ -44,7 +45,7 @@ def find(given: str, mounted_here: Iterable[Mounted] | None = None) -> Place:
     path = _followed(given, mounts)
     mounted = _mount_of(path, mounts)
     if mounted is None:
-        points = [os.fspath(one.point) for one in mounts.values() if one.kind == _KIND]
+        points = [os.fspath(one.point) for one in mounts.values() if one.kind == KIND]
         there = f"mounted is {', '.join(points)}" if points else "nothing is mounted (icatfs mount)"
         raise MountError(f"{given} is not in a mount of icatfs: {there}")
     below = path.removeprefix(os.fspath(mounted.point))
@@ -89,7 +90,7 @@ def _mount_of(path: str, mounts: dict[str, Mounted]) -> Mounted | None:
     while path not in mounts and path != "/":
         path = path.rpartition("/")[0] or "/"
     mounted = mounts.get(path)
-    return mounted if mounted is not None and mounted.kind == _KIND else None
+    return mounted if mounted is not None and mounted.kind == KIND else None
 
 
 def _parts(path: str) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ import click
 from icatfs import control
 from icatfs.cli import places, words
 from icatfs.cli.looking import shown
-from icatfs.errors import MountError, NotFound
+from icatfs.errors import NotFound
 from icatfs.fuse import mountpoint as mountpoints
 
 if TYPE_CHECKING:
@@ -77,17 +78,19 @@ def _facts(what: str) -> Iterator[dict[str, Any]]:
 
 
 def _of_process(process: Path) -> Iterator[dict[str, Any]]:
-    """What a program has open in each mount; what it waits for comes first."""
-    open_here = set(_open_files(process))
+    """What a program has open in each mount; what it waits for comes first.
+
+    Only mounts in which it has something open are asked: others are not our business.
+    """
+    open_here = sorted(set(_open_files(process)))
     for mounted in mountpoints.mounts():
-        try:
-            place = places.find(str(mounted.point), [mounted])
-        except MountError:
+        below = [path for path in open_here if path.startswith(f"{mounted.point}/")]
+        if mounted.kind != places.KIND or not below:
             continue
-        root = str(mounted.point)
-        below = [path for path in open_here if path.startswith(f"{root}/")]
-        paths = [places.find(path, [mounted]).inside for path in sorted(below)]
-        told = list(_asked(place, paths=paths, process=int(process.name)))
+        found = [places.find(path, [mounted]) for path in below]
+        paths = [place.inside for place in found]
+        top = replace(found[0], given=str(mounted.point), inside="/")
+        told = list(_asked(top, paths=paths, process=int(process.name)))
         yield from sorted(told, key=lambda fact: not fact["waiting"])
 
 
