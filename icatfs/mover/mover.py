@@ -172,6 +172,7 @@ class Mover:
             self._worker = None
             self._bytes_moved += worker.bytes_moved
             worker.end()
+            # No sink may be told that nobody writes before that is so. It was killed: no wait.
             with trio.move_on_after(_REAP_S) as scope:
                 scope.shield = True
                 await trio.to_thread.run_sync(worker.process.wait, abandon_on_cancel=True)

@@ -40,13 +40,13 @@ import sys
 import threading
 import time
 import zlib
+from typing import TYPE_CHECKING
 
 from icatfs.mover import wire
 from icatfs.mover.answer import Answer, Buffered, parse
 from icatfs.mover.line import Failed, Line, connect, trusting
 from icatfs.mover.wire import CHUNK, LARGEST, LARGEST_BODY, Bytes, Trouble
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     import ssl
 

@@ -355,6 +355,17 @@ async def test_where_nobody_listens_there_is_no_connection() -> None:
             await get(transport, "http://nowhere.invalid/")
 
 
+async def test_a_proxy_is_asked_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    async with told(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}") as proxy:
+        monkeypatch.setenv("http_proxy", proxy)
+        async with open_transport() as transport:
+            stream = await get(transport, "http://facility.invalid/")
+            assert isinstance(stream, ByteStream)
+            assert await stream.body() == b"{}"
+
+
 async def test_a_host_that_speaks_no_tls_is_told_so() -> None:
     async def serve(stream: trio.abc.Stream) -> None:
         await stream.receive_some()
