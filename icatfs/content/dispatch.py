@@ -307,13 +307,13 @@ class Dispatch:
         self.arrange()
 
     def _remember(self, stream: Stream) -> None:
-        """What the stream did, and cost; the rent is forgotten when nothing is missing any more."""
+        """What the stream did and cost; when nothing is missing any more, accounts begin anew."""
         version, position = stream.fetch.file.version, stream.carrier.position
         trail = self._trail(version)
         end = plan.End(stream.origin, stream.start, position)
         trail = replace(trail, ends=(end, *trail.ends[: _ENDS - 1]))
         if stream.fetch.file.missing(0, plan.ENDLESS) is None:
-            trail = replace(trail, opened=0, rent_s=0.0)
+            trail = plan.Trail(trail.ends)
         self._learn(version, trail)
         if stream.begun_at is not None and not stream.carrier.resumed:
             count = position - stream.start - stream.first_piece

@@ -42,9 +42,9 @@ never pays more than twice what the wiser choice would have cost, and no rule wi
 better. A file that is smaller than the moderate window is bought at once. The first few streams buy
 nothing larger: who opens a file, looks around and takes a slice has not begun to read at random.
 Nobody waits longer than a turn for a sweep: it begins, at most, so far before him, and whoever
-wants what it reaches only later gets a glance of his own.
-Only files that fit are swept, for bytes that are given back were bought in vain; and of a file that
-does not fit, no more is read through than an eighth of what the cache can have of it.
+wants what it reaches only later gets a glance of his own. Only files that fit are swept, for bytes
+that are given back were bought in vain; and of a file that does not fit, no more is read through
+than an eighth of what the cache can have of it.
 
 **Where a stream ends** (``goes_on``). At the end of its window; where another one of its file
 stands before the next byte that it could bring; and where what is missing lies further ahead than
@@ -58,7 +58,8 @@ before one), a byte that is missing comes once, since two streams of a file neve
 byte, and all others are counted. Patterns that leave nothing in their wake (in sequence, strided,
 backwards, several of these at once, one slice) fetch no byte twice.
 In requests: sequential reading takes 1 if the reader keeps up, else O(log size). Random reading of
-a file that fits takes at most (rent for one sweep) / ``base_s`` + 1, whatever the number of reads.
+a file that fits takes no more than can be rented for the price of a sweep, or the first few if that
+is less, and a few for what the sweep leaves: whatever the number of reads.
 
 Pure: this module decides, `icatfs.content.dispatch` keeps the state, `icatfs.content.transfer`
 does. Invariants, for any state given: ``serve`` never opens beyond the number of places; never
@@ -362,8 +363,8 @@ def _aligned(gap: int) -> int:
 def until(furthest: int, origin: int, size: int | None, window: int, room: int) -> int:
     """How far a stream reads for readers who began at ``origin`` and wait up to ``furthest``.
 
-    A window further, or as far as they have read, or to the end of the file if that is not more
-    than another window; but not further than there is room for.
+    A window further, or as far as they have read, or to the end of the file if that is as near
+    again; but not further than there is room for.
     """
     if size is None:
         return ENDLESS

@@ -153,6 +153,27 @@ def test_who_reads_on_is_known_though_some_of_it_came_after_the_end_of_the_strea
     assert desk.streams[0].window > 80 * MIB
 
 
+def test_a_file_that_was_complete_and_was_given_back_owes_no_rent() -> None:
+    desk = Desk(size=1000 * MIB)
+
+    def look() -> bool:
+        desk.dispatch.wait(desk.fetch(), 700 * MIB, 700 * MIB + KIB)
+        stream = desk.streams[0]
+        desk.bring(stream, 2 * MIB)
+        desk.dispatch.ended(stream, None)
+        desk.file.extents.clear()
+        return stream.sweeps
+
+    looks = [look() for _ in range(12)]
+    assert looks == sorted(looks)
+    assert looks[-1]
+    desk.dispatch.wait(desk.fetch(), 0, KIB)
+    desk.file.arrived(0, 1000 * MIB)
+    desk.dispatch.ended(desk.streams[0], None)
+    desk.file.extents.clear()
+    assert not look()
+
+
 def test_when_nobody_waits_and_no_stream_runs_nothing_is_left() -> None:
     desk = Desk()
     desk.file.pins = 1
