@@ -51,6 +51,7 @@ from icatfs.recall.coordinator import RecallCoordinator, open_recall
 from icatfs.recall.ordering import Orders, open_book, open_orders
 from icatfs.recall.orders import Home
 from icatfs.staging.area import StagingArea, open_staging
+from icatfs.staging.swaps import Swaps
 from icatfs.staging.uploader import Timing, open_uploader
 from icatfs.transport import Limits, Transport, open_transport
 from icatfs.unsent import Outbox, open_outbox, unsent
@@ -201,9 +202,10 @@ async def _build(
     uploader = await enter(
         open_uploader(icat, ids, keeper, Timing(config.close_wait_s), drain_s=config.unmount_wait_s)
     )
+    swaps = Swaps(area, uploader, icat, ids, keeper, two_level=two_level)
     writing = await enter(
         open_writing(
-            WritingServices(icat, ids, keeper, catalogue, area, uploader, store),
+            WritingServices(icat, ids, keeper, catalogue, area, uploader, store, swaps),
             WritingOptions(mode, config.dataset_type, config.unmount_wait_s),
         )
     )
@@ -256,7 +258,9 @@ async def _build(
             mode=mode,
             top=config.path.rstrip("/"),
         ),
-        await enter(open_outbox(area, uploader, catalogue, lambda: writing.publishing.under_way)),
+        await enter(
+            open_outbox(area, uploader, swaps, catalogue, lambda: writing.publishing.under_way)
+        ),
     )
     await enter(open_control(config.mountpoint, _commands(services)))
     return services

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from icatfs.control import Command
     from icatfs.icat.records import DatafileRow
     from icatfs.staging.journal import Entry
+    from icatfs.staging.swaps import Swaps
     from icatfs.staging.uploader import Uploader
 
 log = logging.getLogger(__name__)
@@ -80,7 +81,11 @@ class Outbox:
 
 @asynccontextmanager
 async def open_outbox(
-    area: StagingArea, uploader: Uploader, catalogue: Catalogue, under_way: Callable[[], int]
+    area: StagingArea,
+    uploader: Uploader,
+    swaps: Swaps,
+    catalogue: Catalogue,
+    under_way: Callable[[], int],
 ) -> AsyncIterator[Outbox]:
     """The outbox of a mount; sends what earlier ones left, and listings show it at once.
 
@@ -90,7 +95,7 @@ async def open_outbox(
     def stored(entry: Entry, _: DatafileRow) -> None:
         catalogue.invalidate(NodeKey(Kind.DATASET, entry.dataset))
 
-    recovery = Recovery(area, uploader, on_stored=stored)
+    recovery = Recovery(area, uploader, swaps, on_stored=stored)
     outbox = Outbox(area, recovery, lambda: under_way() + uploader.under_way)
     try:
         async with trio.open_nursery() as nursery:

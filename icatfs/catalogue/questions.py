@@ -2,6 +2,7 @@
 
 Raises what the client raises, but SessionLost. Names are compared byte for byte on our side: the
 database may compare them without case, accents and trailing blanks (icat.server on MariaDB).
+Versions of files that are on their way in or out are never told of.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from icatfs.catalogue import naming
 from icatfs.icat import query as q
+from icatfs.icat.hidden import is_hidden
 from icatfs.icat.records import DatafileRow
 from icatfs.values import DatafileId, DatasetId, FacilityId, InvestigationId
 
@@ -114,7 +116,7 @@ class Questions:
         while walk.window is not None:
             page = await self._keeper.run(self._icat.next_page, DatafileRow, condition, walk)
             if page or walk.window is None:
-                await take(page, walk.window is None)
+                await take(_shown(page), walk.window is None)
 
     async def mark(self, dataset: DatasetId, upto: int | None = None) -> Mark:
         """What tells whether the datafiles, or those of ids up to ``upto``, have changed."""
@@ -122,7 +124,7 @@ class Questions:
         return await self._keeper.run(self._icat.datafiles_mark, dataset, upto)
 
     async def changed(self, dataset: DatasetId, since: datetime) -> list[DatafileRow] | None:
-        """The datafiles changed since then; None for very many."""
+        """The datafiles changed since then, hidden ones too; None for very many."""
         self.asked += 1
         return await self._keeper.run(self._icat.datafiles_since, dataset, since)
 
@@ -147,7 +149,8 @@ class Questions:
 
     async def datafile(self, datafile: DatafileId) -> DatafileRow | None:
         self.asked += 1
-        return await self._keeper.run(self._icat.datafile, datafile)
+        row = await self._keeper.run(self._icat.datafile, datafile)
+        return None if row is None or is_hidden(row.name) else row
 
     async def datafile_home(self, datafile: DatafileId) -> DatasetId | None:
         """The dataset of a datafile."""
@@ -172,7 +175,7 @@ class Questions:
         self.asked += 1
         text = q.select(DatafileRow, condition, count)
         rows = await self._keeper.run(self._icat.search, text, DatafileRow)
-        return FirstRows(rows, is_all=len(rows) < count)
+        return FirstRows(_shown(rows), is_all=len(rows) < count)
 
     async def _above(self, entity: str, entity_id: int, relation: str) -> int | None:
         """The id of what an entity belongs to.
@@ -184,3 +187,7 @@ class Questions:
         text = f"SELECT x.{relation}.id FROM {entity} x WHERE x.id = {entity_id}"
         values = await self._keeper.run(self._icat.values, text)
         return int(values[0]) if values else None
+
+
+def _shown(rows: list[DatafileRow]) -> list[DatafileRow]:
+    return [row for row in rows if not is_hidden(row.name)]

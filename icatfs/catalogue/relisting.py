@@ -38,6 +38,7 @@ from icatfs.catalogue.columns import DatafileRows, blocks, microseconds
 from icatfs.catalogue.dataset import DatasetSnapshot
 from icatfs.catalogue.kept import Kept
 from icatfs.errors import ProtocolError
+from icatfs.icat.hidden import is_hidden
 from icatfs.icat.records import DatafileRow
 
 if TYPE_CHECKING:
@@ -216,11 +217,13 @@ async def _brought_up_to_date(
     if changed is None:
         return await _with_many_new(questions, dataset, known, truth)
     changed = [row for row in changed if not known.has(row)]
-    current = known.edited((), changed)
+    hidden = [row.id for row in changed if is_hidden(row.name)]
+    shown = [row for row in changed if not is_hidden(row.name)]
+    current = known.edited(hidden, shown)
     if _of_rows(current) != truth:
         return None
     is_above = not changed or ours.last_id is None or changed[0].id > ours.last_id
-    return _Current(current, changed if is_above else None)
+    return _Current(current, shown if is_above else None)
 
 
 async def _with_many_new(

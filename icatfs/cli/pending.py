@@ -28,6 +28,7 @@ from icatfs.icat.urls import icat_url
 from icatfs.staging.area import folders, open_folder
 from icatfs.staging.journal import Entry, Home
 from icatfs.staging.recovery import Fate, Recovery, Result
+from icatfs.staging.swaps import Swaps
 from icatfs.staging.uploader import Timing, open_uploader
 from icatfs.unsent import why
 
@@ -280,7 +281,9 @@ async def _resend(
         ids = await daemon.find_ids(config, transport)
         timing = Timing(config.close_wait_s)
         async with open_uploader(icat, ids, keeper, timing, drain_s=0) as uploader:
-            return await _recover(Recovery(area, uploader), numbers)
+            two_level = await ids.is_two_level()
+            swaps = Swaps(area, uploader, icat, ids, keeper, two_level=two_level)
+            return await _recover(Recovery(area, uploader, swaps), numbers)
 
 
 async def _recover(recovery: Recovery, numbers: Sequence[int] | None) -> list[Result]:

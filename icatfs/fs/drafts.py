@@ -21,6 +21,7 @@ from icatfs.errors import Busy, NotPermitted
 from icatfs.values import DatasetId, Kind
 
 if TYPE_CHECKING:
+    from icatfs.icat.records import DatafileRow
     from icatfs.staging.staged import StagedFile
 
 TEMPORARY_NAMES = (
@@ -87,6 +88,8 @@ class Draft:
         self.published = False
         self.failed = False
         self.removed = False
+        self.replaces: DatafileRow | None = None
+        """The stored datafile that it is a new version of; None for a new name."""
         self.sending = False
         """Whether its bytes are being sent: they must not change now."""
 

@@ -10,10 +10,12 @@ from icatfs.catalogue.node import Node, NodeKey
 from icatfs.catalogue.tree import Catalogue
 from icatfs.content.store import ContentStore
 from icatfs.errors import IcatfsError, NotSupported
+from icatfs.fs.replacing import Replacing
 from icatfs.icat.client import IcatClient
 from icatfs.icat.session import SessionKeeper
 from icatfs.ids.client import IdsClient
 from icatfs.staging.area import StagingArea
+from icatfs.staging.swaps import Swaps
 from icatfs.staging.uploader import Target, Uploader
 from icatfs.values import DatafileId, DatasetId, FacilityId, Kind
 
@@ -37,6 +39,7 @@ class WritingServices:
     area: StagingArea
     uploader: Uploader
     store: ContentStore
+    swaps: Swaps
 
 
 class Publishing:
@@ -58,6 +61,8 @@ class Publishing:
         self._overlay = overlay
         self._own_files = own_files
         self._nursery = nursery
+        # constant
+        self.replacing = Replacing(services.swaps, services.catalogue, nursery)
         # mutable
         self.under_way = 0
 
@@ -86,6 +91,11 @@ class Publishing:
         draft.become(node)
 
     async def _send(self, draft: Draft, dataset: Node) -> DatafileRow:
+        if draft.replaces is not None:
+            row = await self.replacing.replace(draft, draft.replaces)
+            self._own_files.discard(draft.replaces.id)
+            draft.replaces = None
+            return row
         target = Target(
             dataset=dataset_of(draft.node),
             name=draft.name,

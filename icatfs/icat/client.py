@@ -16,6 +16,7 @@ import trio
 from icatfs.errors import LoginFailed, NotAFacility, ProtocolError, SessionLost
 from icatfs.icat import query as q
 from icatfs.icat.answers import Wanted, check
+from icatfs.icat.changes import Changes, Entity
 from icatfs.icat.paging import Paging
 from icatfs.icat.records import (
     DatafileFacts,
@@ -34,18 +35,15 @@ from icatfs.icat.records import (
     decode_properties,
 )
 from icatfs.transport import Lane
-from icatfs.values import DatasetId
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from datetime import datetime
 
     from icatfs.transport import Transport
-    from icatfs.values import DatafileId, DatasetTypeId, FacilityId, InvestigationId
+    from icatfs.values import DatafileId, DatasetId, FacilityId, InvestigationId
 
 R = TypeVar("R", bound=Row)
 N = TypeVar("N", FacilityRow, DatasetRow, DatafileRow)
-Entity = dict[str, dict[str, Any]]
 
 GREETING_TIMEOUT_S = 15.0
 """What asks no database is answered soon, or by nobody."""
@@ -55,7 +53,7 @@ WRITE_TIMEOUT_S = 600.0
 """Changing a Dataset walks all its datafiles at the server."""
 
 
-class IcatClient(Paging):
+class IcatClient(Paging, Changes):
     """The REST API of one ICAT; ``url`` is its base, ending in ``/icat``."""
 
     def __init__(self, transport: Transport, url: str) -> None:
@@ -178,6 +176,17 @@ class IcatClient(Paging):
         """The datafile of exactly this name."""
         return await self._named(session, DatafileRow, f"x.dataset.id = {dataset}", name)
 
+    async def datafiles_named(
+        self, session: str, dataset: DatasetId, names: Sequence[str]
+    ) -> list[DatafileRow]:
+        """The datafiles of exactly these names, as far as they exist."""
+        texts = ", ".join(q.quoted(name) for name in names if q.can_exist(name))
+        if not texts:
+            return []
+        condition = f"x.dataset.id = {dataset} AND x.name IN ({texts})"
+        rows = await self.listing(session, DatafileRow, condition)
+        return [row for row in rows if row.name in names]
+
     async def is_folder(self, session: str, dataset: DatasetId, path: str) -> bool:
         """Whether a datafile's name begins with exactly ``path`` and a slash."""
         prefix = path + "/"
@@ -231,62 +240,6 @@ class IcatClient(Paging):
     async def datafile_formats(self, session: str, facility: FacilityId) -> list[Format]:
         """The formats that a datafile of this facility can have."""
         return await self.listing(session, Format, f"x.facility.id = {facility}")
-
-    # -- writing ----------------------------------------------------------------------------------
-
-    async def create_dataset(
-        self,
-        session: str,
-        investigation: InvestigationId,
-        name: str,
-        type_id: DatasetTypeId,
-        *,
-        start: datetime | None = None,
-        complete: bool = False,
-    ) -> DatasetId:
-        """A new dataset; Exists, BadName, AccessDenied."""
-        values: dict[str, Any] = {
-            "investigation": {"id": investigation},
-            "type": {"id": type_id},
-            "name": name,
-            "complete": complete,
-        }
-        if start is not None:
-            values["startDate"] = q.timestamp(start)
-        created = await self.write(session, [{"Dataset": values}])
-        if len(created) != 1:
-            raise ProtocolError("ICAT created the dataset without telling its id.")
-        return DatasetId(created[0])
-
-    async def rename_datafiles(self, session: str, names: Sequence[tuple[DatafileId, str]]) -> None:
-        """Give datafiles new names, in this order, all or none; Exists, BadName, AccessDenied.
-
-        Old to a trash name, then new to the final name, replaces a file without a gap.
-        """
-        await self.write(session, [{"Datafile": {"id": one, "name": name}} for one, name in names])
-
-    async def rename_datafile(self, session: str, datafile: DatafileId, name: str) -> None:
-        """Give a datafile a new name inside its dataset; Exists, BadName, AccessDenied."""
-        await self.rename_datafiles(session, [(datafile, name)])
-
-    async def set_datafile_time(
-        self, session: str, datafile: DatafileId, mod_time: datetime
-    ) -> None:
-        """Set ``datafileModTime``; the database cuts it to whole seconds."""
-        values = {"id": datafile, "datafileModTime": q.timestamp(mod_time)}
-        await self.write(session, [{"Datafile": values}])
-
-    async def rename_dataset(self, session: str, dataset: DatasetId, name: str) -> None:
-        """Give a dataset a new name; slow where it has many datafiles."""
-        await self.write(session, [{"Dataset": {"id": dataset, "name": name}}])
-
-    async def delete_dataset(self, session: str, dataset: DatasetId) -> None:
-        """Remove a dataset *and the entries of all datafiles in it*: see that it is empty."""
-        await self.delete(session, "Dataset", [dataset])
-
-    async def delete_datafile(self, session: str, datafile: DatafileId) -> None:
-        """Remove the entry of a datafile that IDS does not store; for all others ask IDS."""
-        await self.delete(session, "Datafile", [datafile])
 
     # -- underneath -------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import trio
 
 from icatfs.icat import query as q
+from icatfs.icat.hidden import SHOWN
 from icatfs.icat.records import (
     DatafileRow,
     Mark,
@@ -84,9 +85,12 @@ class Paging(ABC):
     async def datafiles_mark(
         self, session: str, dataset: DatasetId, upto: int | None = None
     ) -> Mark:
-        """What changes when the datafiles of a dataset do; only those of ids up to ``upto``."""
+        """What changes when the datafiles of a dataset do, those that are shown.
+
+        Only those of ids up to ``upto``.
+        """
         window = q.Window(None, upto, 1)
-        condition = window.narrow(f"x.dataset.id = {dataset}")
+        condition = window.narrow(f"x.dataset.id = {dataset} AND {SHOWN}")
         return decode_mark(await self.query(session, q.select_mark(condition)))
 
     async def datafiles_since(

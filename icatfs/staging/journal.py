@@ -137,7 +137,8 @@ class Journal:
         if self.home() is None:
             self._connection.execute("INSERT INTO home VALUES (?, ?)", (home.server, home.user))
         self._connection.execute(
-            f"DELETE FROM staged WHERE state NOT IN ({_marks(PENDING)}) AND changed < ?",
+            f"DELETE FROM staged WHERE state NOT IN ({_marks(PENDING)}) AND plan IS NULL"
+            " AND changed < ?",
             (time.time() - _KEPT_S,),
         )
 
@@ -207,6 +208,14 @@ class Journal:
         """All that the facility does not have yet, oldest first."""
         rows = self._connection.execute(
             f"SELECT {_ALL} FROM staged WHERE state IN ({_marks(PENDING)}) ORDER BY id"
+        )
+        return [_entry(row) for row in rows]
+
+    def planned(self) -> list[Entry]:
+        """All that is stored or abandoned, but has a plan: something is left to be done."""
+        rows = self._connection.execute(
+            f"SELECT {_ALL} FROM staged WHERE state NOT IN ({_marks(PENDING)})"
+            " AND plan IS NOT NULL ORDER BY id"
         )
         return [_entry(row) for row in rows]
 

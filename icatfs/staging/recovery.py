@@ -25,12 +25,13 @@ from icatfs.staging.staged import Sealed
 from icatfs.staging.uploader import Target
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection
+    from collections.abc import Callable, Collection
 
     from icatfs.icat.records import DatafileRow
     from icatfs.staging.area import StagingArea
     from icatfs.staging.journal import Entry
     from icatfs.staging.staged import StagedFile
+    from icatfs.staging.swaps import Swaps
     from icatfs.staging.uploader import Uploader
 
 log = logging.getLogger(__name__)
@@ -62,23 +63,23 @@ class Result:
 class Recovery:
     """Sends what is left in a staging area.
 
-    ``on_stored`` is told of each file that the facility has now; ``finish_plan`` does what is to be
-    done with a file beyond sending it, sending included, and raises ours.
+    ``on_stored`` is told of each file that the facility has now; ``swaps`` finishes what replaces
+    a stored file.
     """
 
     def __init__(
         self,
         area: StagingArea,
         uploader: Uploader,
+        swaps: Swaps,
         *,
         on_stored: Callable[[Entry, DatafileRow], None] | None = None,
-        finish_plan: Callable[[Entry, StagedFile], Awaitable[None]] | None = None,
     ) -> None:
         # given
         self._area = area
         self._uploader = uploader
         self._on_stored = on_stored
-        self._finish_plan = finish_plan
+        self._swaps = swaps
 
     async def run(self) -> list[Result]:
         """Send all that is whole; ends early when the facility cannot be reached. Logs all."""
@@ -88,7 +89,8 @@ class Recovery:
             result, unreachable = await self._try(entry, by_name=False)
             results.append(result)
             if unreachable:
-                break
+                return results
+        await self._swaps.tidy()
         return results
 
     async def send(self, ids: Collection[int]) -> list[Result]:
@@ -101,6 +103,7 @@ class Recovery:
                 results.append(Result(number, "", Fate.UNKNOWN, "no such file waits to be sent"))
             else:
                 results.append((await self._try(entry, by_name=True))[0])
+        await self._swaps.tidy()
         return results
 
     async def _try(self, listed: Entry, *, by_name: bool) -> tuple[Result, bool]:
@@ -124,12 +127,6 @@ class Recovery:
         return Result(entry.id, entry.shown, Fate.FAILED, str(failure)), gone
 
     async def _recover(self, entry: Entry, staged: StagedFile, *, by_name: bool) -> Result:
-        if entry.plan is not None:
-            if self._finish_plan is None:
-                why = "what is left to be done for it needs a mount: mount the facility"
-                return Result(entry.id, entry.shown, Fate.FAILED, why)
-            await self._finish_plan(entry, staged)
-            return Result(entry.id, entry.shown, Fate.STORED)
         sealed = await staged.measure()
         is_whole = entry.state is not State.BEGUN and sealed == Sealed(
             entry.size or 0, entry.crc32 or 0
@@ -142,8 +139,11 @@ class Recovery:
             return Result(entry.id, entry.shown, Fate.INCOMPLETE, why)
         if not is_whole:
             sealed = await staged.seal(mtime_ns=staged.mtime_ns)
-        target = Target(entry.dataset, entry.name, entry.shown, staged.mtime_ns)
-        row = await self._uploader.store_again(staged, sealed, target)
+        if entry.plan is not None:
+            row = await self._swaps.finish(entry, staged, sealed)
+        else:
+            target = Target(entry.dataset, entry.name, entry.shown, staged.mtime_ns)
+            row = await self._uploader.store_again(staged, sealed, target)
         if self._on_stored is not None:
             self._on_stored(entry, row)
         return Result(entry.id, entry.shown, Fate.STORED)

@@ -17,7 +17,7 @@ failure waits until they are there.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -55,6 +55,9 @@ if TYPE_CHECKING:
     from icatfs.values import DatafileFormatId
 
 log = logging.getLogger(__name__)
+
+Then = Callable[[DatafileId], Awaitable[None]]
+"""What is to be done with a datafile that has just arrived."""
 
 _UNSURE = (FacilityUnreachable, FacilityTimeout, ProtocolError)
 """Errors after which the file may or may not be there."""
@@ -121,30 +124,39 @@ class Uploader:
         """How many files are being sent."""
         return len(self._uploads)
 
-    async def store(self, staged: StagedFile, target: Target) -> DatafileRow:
+    async def store(
+        self, staged: StagedFile, target: Target, *, then: Then | None = None
+    ) -> DatafileRow:
         """Seal the file, put it, and return its catalogue entry, size and CRC-32 compared.
 
         The journal then says stored. After an error (AccessDenied, Exists, NoSpace, ReadOnly, Busy,
         Damaged, FacilityUnreachable, FacilityTimeout, StagingFailed ...) it says sealed, or sending
         if the file may be there for all we know, with the reason, and the bytes are on the local
-        disk. Cancelled, the upload goes on: call again to wait for it.
+        disk. Cancelled, the upload goes on: call again to wait for it. ``then`` is called when the
+        facility has the file, before it counts as stored: what it raises is how the upload failed.
         """
-        return await self._uploads.run(staged.entry, partial(self._store, staged, target))
+        return await self._uploads.run(staged.entry, partial(self._store, staged, target, then))
 
-    async def store_again(self, staged: StagedFile, sealed: Sealed, target: Target) -> DatafileRow:
+    async def store_again(
+        self, staged: StagedFile, sealed: Sealed, target: Target, *, then: Then | None = None
+    ) -> DatafileRow:
         """The same for a sealed file of an earlier mount: it may be at the facility already."""
-        action = partial(self._store_again, staged, sealed, target)
+        action = partial(self._store_again, staged, sealed, target, then)
         return await self._uploads.run(staged.entry, action)
 
-    async def _store(self, staged: StagedFile, target: Target) -> DatafileRow:
+    async def _store(self, staged: StagedFile, target: Target, then: Then | None) -> DatafileRow:
         sealed = await staged.seal(mtime_ns=target.mtime_ns)
-        return await self._upload(staged, sealed, target)
+        return await self._upload(staged, sealed, target, then)
 
-    async def _store_again(self, staged: StagedFile, sealed: Sealed, target: Target) -> DatafileRow:
+    async def _store_again(
+        self, staged: StagedFile, sealed: Sealed, target: Target, then: Then | None
+    ) -> DatafileRow:
         failure: IcatfsError | None = None
         row: DatafileRow | None = None
         try:
             row = await self._look_up(sealed, target)
+            if row is not None and then is not None:
+                await then(row.id)
         except IcatfsError as error:
             failure = error
         if failure is not None:
@@ -153,26 +165,33 @@ class Uploader:
             )
             raise failure
         if row is None:
-            return await self._upload(staged, sealed, target)
+            return await self._upload(staged, sealed, target, then)
         log.info("%s is at the facility already, %d bytes", target.shown, sealed.size)
         await self._record_stored(staged, target)
-        return row
+        return row if then is None else await self._row(row.id) or row
 
-    async def _upload(self, staged: StagedFile, sealed: Sealed, target: Target) -> DatafileRow:
+    async def _upload(
+        self, staged: StagedFile, sealed: Sealed, target: Target, then: Then | None
+    ) -> DatafileRow:
         outcome = _Outcome()
         failure: IcatfsError | None = None
         try:
             arrived = await self._send(staged, sealed, target, outcome)
+            crash_point("answered")
+            if then is not None:
+                await _follow(then, arrived.id, outcome)
         except IcatfsError as error:
             failure = error
         if failure is not None:
             await self.not_stored(staged, target.shown, failure, perhaps=outcome.is_open)
             await self._syncs.run(staged.entry, staged.sync)
             raise failure
-        crash_point("answered")
         await self._record_stored(staged, target)
         crash_point("recorded")
-        row = arrived if isinstance(arrived, DatafileRow) else await self._row(arrived.id)
+        if isinstance(arrived, DatafileRow) and then is None:
+            row: DatafileRow | None = arrived
+        else:
+            row = await self._row(arrived.id)
         log.info("%s is stored, %d bytes", target.shown, sealed.size)
         return row or _presumed(arrived, target)
 
@@ -296,6 +315,15 @@ class Uploader:
         if row.size == sealed.size and parse_crc32(row.checksum) == sealed.crc32:
             return row
         raise Exists(f"{target.shown} exists at the facility by now, with other content")
+
+
+async def _follow(then: Then, datafile: DatafileId, outcome: _Outcome) -> None:
+    """Do what is to be done once the file is there; whether that is open after an error."""
+    try:
+        await then(datafile)
+    except IcatfsError as error:
+        outcome.is_open = isinstance(error, _UNSURE)
+        raise
 
 
 def _presumed(stored: Stored | DatafileRow, target: Target) -> DatafileRow:

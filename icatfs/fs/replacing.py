@@ -1,0 +1,87 @@
+"""A draft takes the place of a stored file, and what that leaves is removed in the background."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import trio
+
+from icatfs.catalogue.node import NodeKey
+from icatfs.staging.uploader import Target
+from icatfs.values import Kind
+
+if TYPE_CHECKING:
+    from icatfs.catalogue.node import Node
+    from icatfs.catalogue.tree import Catalogue
+    from icatfs.icat.records import DatafileRow
+    from icatfs.staging.staged import StagedFile
+    from icatfs.staging.swaps import Swaps
+    from icatfs.values import DatasetId
+
+_PAUSES_S = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0, 15.0, 60.0)
+"""Before an old version that could not be removed is tried again; the last one from then on."""
+
+
+class Replacement(Protocol):
+    """What is needed of a draft."""
+
+    staged: StagedFile
+    name: str
+
+    @property
+    def node(self) -> Node: ...
+
+    @property
+    def mtime_ns(self) -> int: ...
+
+
+class Replacing:
+    """Replaces the stored files of one mount by new versions.
+
+    Invariant: there is a task that tidies up as long as ``_litter`` is true.
+    """
+
+    def __init__(self, swaps: Swaps, catalogue: Catalogue, nursery: trio.Nursery) -> None:
+        # given
+        self._swaps = swaps
+        self._catalogue = catalogue
+        self._nursery = nursery
+        # mutable
+        self._litter = False
+
+    async def check_allowed(self, old: DatafileRow, dataset: DatasetId) -> None:
+        """AccessDenied where the facility would not let the file be replaced."""
+        await self._swaps.check_allowed(old, dataset)
+
+    async def replace(self, draft: Replacement, old: DatafileRow) -> DatafileRow:
+        """Store the draft's bytes in the place of ``old``: its entry, size and CRC-32 compared.
+
+        Whoever looks meanwhile sees the old version, or the new one: nobody sees none, or both.
+        Raises AccessDenied before anything is sent or changed, ContentChanged where somebody else
+        has replaced the file meanwhile, and what an upload raises; then the old version is there
+        as before, and the draft's bytes are pending.
+        """
+        dataset = draft.node.dataset_id
+        assert dataset is not None, "only entries of datasets are written"
+        folder = await self._catalogue.node(NodeKey(Kind.DATASET, dataset))
+        target = Target(dataset, draft.name, f"{folder.name}/{draft.name}", draft.mtime_ns)
+        row = await self._swaps.replace(draft.staged, target, old)
+        self._catalogue.forget_datafile(folder, old.id)
+        self.tidy_later()
+        return row
+
+    def tidy_later(self) -> None:
+        """Remove in the background what has been replaced."""
+        if not self._litter:
+            self._litter = True
+            self._nursery.start_soon(self._tidy)
+
+    async def _tidy(self) -> None:
+        """Until nothing is left: what is read from cannot be removed, and is tried again."""
+        tries = 0
+        while self._litter:
+            await trio.sleep(_PAUSES_S[min(tries, len(_PAUSES_S) - 1)])
+            self._litter = False
+            if not await self._swaps.tidy():
+                self._litter = True
+            tries += 1

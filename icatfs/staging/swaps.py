@@ -1,0 +1,342 @@
+"""A new version of a stored file takes the place of the old one, in one step.
+
+**The forces.** IDS has no overwrite: ``put`` under a name that is taken fails after the whole
+upload, and to remove the old version first would leave none if anything then went wrong. ICAT
+carries out several changes in one transaction, in the order they are sent, and readers see no gap
+(icat.server 6.2.1, recorded).
+
+**The decision.** What becomes of a staged file that replaces a datafile is a `Swap`: the new
+version is put under a hidden name, compared, and then one POST gives the old version another hidden
+name and the new one the final name. Only then the staged file counts as stored; the old version is
+removed afterwards, through IDS, which refuses as long as anybody reads from the dataset.
+
+**After a crash** the swap, which is on record with the staged file before anything is sent, tells
+what to look for:
+
+| the final name has | the hidden name has | what is done |
+|---|---|---|
+| the old version | nothing | put, swap |
+| the old version | the new version | swap |
+| the new version | nothing | nothing is left but to remove the old version |
+| something else | - | it is not touched; the new version stays pending |
+
+Hidden names are unique, so whatever has one is ours to remove: `Swaps.tidy`.
+
+**Rights** cannot be asked for, and a refusal after an hour of upload is the worst answer: so the
+old version's time is set to what it is before anything else. Who may do that may rename it.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import trio
+from msgspec import structs
+
+from icatfs.crashing import crash_point
+from icatfs.errors import (
+    AccessDenied,
+    BadRequest,
+    Busy,
+    ContentChanged,
+    Exists,
+    FacilityTimeout,
+    FacilityUnreachable,
+    IcatfsError,
+    NotFound,
+    NotSupported,
+    ProtocolError,
+)
+from icatfs.icat.hidden import new_name, old_name
+from icatfs.ids.selection import Selection
+from icatfs.staging.erasing import Eraser
+from icatfs.staging.journal import State
+from icatfs.staging.uploader import Target, Uploader
+from icatfs.values import DatafileId, DatasetId, parse_crc32
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from icatfs.icat.client import IcatClient
+    from icatfs.icat.records import DatafileRow
+    from icatfs.icat.session import SessionKeeper
+    from icatfs.ids.client import IdsClient
+    from icatfs.staging.area import StagingArea
+    from icatfs.staging.journal import Entry
+    from icatfs.staging.staged import Sealed, StagedFile
+
+log = logging.getLogger(__name__)
+
+_ATTEMPTS = 3
+_SETTLE_S = 1.0
+_UNSURE = (FacilityUnreachable, FacilityTimeout, ProtocolError)
+
+
+@dataclass(frozen=True, slots=True)
+class Swap:
+    """What a staged file is to replace, and by way of which names.
+
+    ``hidden`` is empty as long as nothing was sent; ``litter`` are hidden names of earlier
+    attempts.
+    """
+
+    replaces: DatafileId
+    hidden: str = ""
+    trash: str = ""
+    litter: tuple[str, ...] = ()
+
+    def anew(self, name: str) -> Swap:
+        """The same under new hidden names."""
+        used = tuple(one for one in (*self.litter, self.hidden, self.trash) if one)
+        return Swap(self.replaces, new_name(name), old_name(name), used)
+
+    @property
+    def names(self) -> list[str]:
+        """All hidden names there may be."""
+        return [one for one in (self.hidden, self.trash, *self.litter) if one]
+
+    def as_plan(self) -> Mapping[str, Any]:
+        """For the journal."""
+        return {
+            "replaces": self.replaces,
+            "hidden": self.hidden,
+            "trash": self.trash,
+            "litter": list(self.litter),
+        }
+
+    @classmethod
+    def of_plan(cls, plan: Mapping[str, Any]) -> Swap:
+        """From the journal."""
+        return cls(
+            DatafileId(plan["replaces"]), plan["hidden"], plan["trash"], tuple(plan["litter"])
+        )
+
+
+class Swaps:
+    """Carries out the swaps of one user at one facility.
+
+    Invariants: ``_changeable`` are datafiles that this user was seen to have the right to rename;
+    ``_kept`` are the datasets in which an old version could not be removed.
+    """
+
+    def __init__(
+        self,
+        area: StagingArea,
+        uploader: Uploader,
+        icat: IcatClient,
+        ids: IdsClient,
+        keeper: SessionKeeper,
+        *,
+        two_level: bool,
+    ) -> None:
+        # given
+        self._area = area
+        self._uploader = uploader
+        self._icat = icat
+        self._ids = ids
+        self._keeper = keeper
+        self._two_level = two_level
+        # constant
+        self._eraser = Eraser(icat, ids, keeper)
+        # mutable
+        self._changeable: set[DatafileId] = set()
+        self._kept: set[DatasetId] = set()
+
+    async def check_allowed(self, old: DatafileRow, dataset: DatasetId) -> None:
+        """AccessDenied if the facility's rules refuse to have a datafile replaced.
+
+        Asks once for each; nothing is changed but the entry's own time of change.
+        """
+        if dataset in self._kept:
+            raise AccessDenied(
+                f"{old.name} cannot be replaced: the facility lets you add data to its dataset, "
+                "but not remove the old version; write to a new name"
+            )
+        if old.id in self._changeable:
+            return
+        try:
+            await self._keeper.run(self._icat.check_changeable, old)
+        except AccessDenied as error:
+            raise AccessDenied(
+                f"{old.name} cannot be replaced: {error}; write to a new name"
+            ) from error
+        except NotFound:
+            return  # nothing is in the way
+        self._changeable.add(old.id)
+
+    async def plan(self, staged: StagedFile, old: DatafileId) -> None:
+        """Record that a staged file, once it is written, replaces a datafile."""
+        await staged.set_plan(Swap(old).as_plan())
+
+    async def replace(self, staged: StagedFile, target: Target, old: DatafileRow) -> DatafileRow:
+        """Store a staged file in the place of a datafile; its entry, size and CRC-32 compared.
+
+        Until this returns the old version is there under the name, from then on the new one; the
+        old one is removed by the next `tidy`. Raises what `Uploader.store` raises, AccessDenied
+        before anything is sent, and ContentChanged where others have replaced the datafile
+        meanwhile: then the staged file is pending. Cancelled, it goes on.
+        """
+        await self.check_allowed(old, target.dataset)
+        swap = await self._begin(staged, target, old.id)
+        aside = replace(target, name=swap.hidden)
+        row = await self._uploader.store(staged, aside, then=partial(self._swap, swap, target))
+        return structs.replace(row, name=target.name)
+
+    async def finish(self, entry: Entry, staged: StagedFile, sealed: Sealed) -> DatafileRow:
+        """Do what is left of a swap that an earlier process began; raises like `replace`."""
+        assert entry.plan is not None
+        swap = Swap.of_plan(entry.plan)
+        target = Target(entry.dataset, entry.name, entry.shown, staged.mtime_ns)
+        names = [name for name in (target.name, swap.hidden) if name]
+        rows = await self._keeper.run(self._icat.datafiles_named, target.dataset, names)
+        found = {row.name: row for row in rows if _is(row, sealed)}
+        final = found.get(target.name)
+        if final is not None and final.id != swap.replaces:
+            await staged.move(State.STORED)
+            return final
+        if swap.hidden not in found:
+            old = await self._keeper.run(self._icat.datafile, swap.replaces)
+            if old is not None:
+                await self.check_allowed(old, target.dataset)
+            swap = await self._begin(staged, target, swap.replaces)
+        aside = replace(target, name=swap.hidden)
+        then = partial(self._swap, swap, target)
+        row = await self._uploader.store_again(staged, sealed, aside, then=then)
+        return structs.replace(row, name=target.name)
+
+    async def tidy(self) -> bool:
+        """Remove what swaps have left under hidden names; whether nothing is left.
+
+        What cannot be removed now is on record, and logged where it is refused.
+        """
+        clean = True
+        for entry in await self._area.in_thread(self._area.journal.planned):
+            try:
+                await self._tidy(entry)
+            except Busy:
+                clean = False
+            except AccessDenied as error:
+                self._kept.add(entry.dataset)
+                log.error("the old version of %s could not be removed: %s", entry.shown, error)
+            except IcatfsError as error:
+                clean = False
+                log.warning("the old version of %s is not removed yet: %s", entry.shown, error)
+        return clean
+
+    async def _tidy(self, entry: Entry) -> None:
+        assert entry.plan is not None
+        names = Swap.of_plan(entry.plan).names
+        rows = await self._keeper.run(self._icat.datafiles_named, entry.dataset, names)
+        for row in rows:
+            await self._eraser.erase(row.id, pauses_s=())
+        await self._area.in_thread(self._area.journal.set_plan, entry.id, None)
+        crash_point("tidied")
+
+    async def _begin(self, staged: StagedFile, target: Target, old: DatafileId) -> Swap:
+        """A swap under names not used before, on record."""
+        before = (await self._area.entry(staged.entry)).plan
+        swap = (Swap(old) if before is None else Swap.of_plan(before)).anew(target.name)
+        await staged.set_plan(swap.as_plan())
+        crash_point("planned")
+        return swap
+
+    # -- once the new version is at the facility --------------------------------------------------
+
+    async def _swap(self, swap: Swap, target: Target, new: DatafileId) -> None:
+        """Give it the final name; where that is refused, remove it again.
+
+        After an error the old version has the final name, or nobody knows.
+        """
+        crash_point("aside")
+        failure: IcatfsError | None = None
+        try:
+            await self._exchange(swap, target, new)
+        except IcatfsError as error:
+            failure = error
+        if failure is None:
+            crash_point("swapped")
+            await self._protect_archive(target)
+            return
+        if not isinstance(failure, _UNSURE):
+            await self._take_back(target, new)
+        raise failure
+
+    async def _exchange(self, swap: Swap, target: Target, new: DatafileId) -> None:
+        facts = await self._facts(swap.replaces)
+        old: tuple[DatafileId, str] | None = (swap.replaces, swap.trash)
+        unsure = 0
+        while True:
+            failure: IcatfsError
+            try:
+                await self._keeper.run(self._icat.replace_datafile, old, new, target.name, facts)
+            except BadRequest:
+                raise
+            except (NotFound, Exists) as error:
+                failure = error
+            except _UNSURE as error:
+                log.warning("replacing %s: %s; looking whether it was", target.shown, error)
+                failure, unsure = error, unsure + 1
+            else:
+                return
+            if isinstance(failure, _UNSURE):
+                await trio.sleep(_SETTLE_S)
+            if await self._name_of(new) == target.name:
+                return
+            before, old = old, await self._in_the_way(swap, target)
+            if unsure >= _ATTEMPTS or (old == before and not isinstance(failure, _UNSURE)):
+                raise failure
+
+    async def _take_back(self, target: Target, new: DatafileId) -> None:
+        """Remove a new version that may not take the place of the old one; raises nothing of ours.
+
+        Its staged bytes are kept.
+        """
+        try:
+            await self._eraser.erase(new)
+        except IcatfsError as error:
+            log.error("the new version of %s is hidden at the facility: %s", target.shown, error)
+
+    async def _in_the_way(self, swap: Swap, target: Target) -> tuple[DatafileId, str] | None:
+        """What must give way: the old version or nothing; ContentChanged if it is another."""
+        row = await self._keeper.run(self._icat.datafile_named, target.dataset, target.name)
+        if row is None:
+            return None
+        if row.id == swap.replaces:
+            return swap.replaces, swap.trash
+        raise ContentChanged(
+            f"{target.shown} was replaced at the facility by somebody else since it was opened; "
+            "read what is there now, and write again"
+        )
+
+    async def _name_of(self, datafile: DatafileId) -> str | None:
+        row = await self._keeper.run(self._icat.datafile, datafile)
+        return None if row is None else row.name
+
+    async def _facts(self, old: DatafileId) -> dict[str, str]:
+        """What is said about a file, and stays with its name."""
+        facts = await self._keeper.run(self._icat.datafile_facts, old)
+        if facts is None:
+            return {}
+        said = {"description": facts.description, "doi": facts.doi}
+        return {name: text for name, text in said.items() if text}
+
+    async def _protect_archive(self, target: Target) -> None:
+        """Have the dataset archived under the new names: with others it could not be restored.
+
+        The put before, and the removal after, ask for the same where the server refuses this.
+        """
+        if not self._two_level:
+            return
+        try:
+            await self._keeper.run(self._ids.write, Selection(datasets=(target.dataset,)))
+        except NotSupported:
+            return
+        except IcatfsError as error:
+            log.warning("%s: the archive is not told yet: %s", target.shown, error)
+
+
+def _is(row: DatafileRow, sealed: Sealed) -> bool:
+    return row.size == sealed.size and parse_crc32(row.checksum) == sealed.crc32

@@ -1,0 +1,298 @@
+"""A new version takes the place of a stored file, or the old one stays: nobody sees neither."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+
+from icatfs.errors import AccessDenied, ContentChanged, FacilityUnreachable
+from icatfs.facility.testing import FacilityHandle, running_facility
+from icatfs.icat.client import IcatClient
+from icatfs.icat.hidden import is_hidden, new_name, old_name
+from icatfs.icat.session import Credentials, SessionKeeper, open_session
+from icatfs.ids.client import IdsClient
+from icatfs.staging.area import StagingArea, open_staging
+from icatfs.staging.journal import PENDING
+from icatfs.staging.recovery import Fate, Recovery
+from icatfs.staging.swaps import Swaps
+from icatfs.staging.uploader import Target, Timing, Uploader, open_uploader
+from icatfs.transport import open_transport
+from icatfs.values import DatasetId
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
+
+    from icatfs.icat.records import DatafileRow
+    from icatfs.staging.staged import StagedFile
+
+OLD, NEW = b"the old version\n", b"the new and longer version\n"
+SWAP = {"endpoint": "icat/entityManager", "method": "POST", "entity": ".icatfs-old-"}
+
+
+@dataclass
+class Clients:
+    """One user's clients, and a dataset of that user."""
+
+    facility: FacilityHandle
+    icat: IcatClient
+    ids: IdsClient
+    keeper: SessionKeeper
+    area: StagingArea
+    uploader: Uploader
+    swaps: Swaps
+    dataset: DatasetId
+
+    def target(self, name: str) -> Target:
+        return Target(self.dataset, name, f"swaps/{name}", 10**18)
+
+    async def staged(self, name: str, content: bytes) -> StagedFile:
+        staged = await self.area.begin(self.dataset, name, f"swaps/{name}")
+        staged.pwrite(0, content)
+        return staged
+
+    async def stored(self, name: str, content: bytes = OLD) -> DatafileRow:
+        """A file that the facility has."""
+        staged = await self.staged(name, content)
+        row = await self.uploader.store(staged, self.target(name))
+        staged.close(keep=False)
+        return row
+
+    def found(self) -> dict[str, bytes]:
+        """All that the facility has in the dataset, hidden or not."""
+        rows = self.facility.search(
+            f"SELECT df.name, df.id FROM Datafile df WHERE df.dataset.id = {self.dataset}"
+        )
+        return {name: self.facility.content(number) for name, number in rows}
+
+    def recovery(self) -> Recovery:
+        return Recovery(self.area, self.uploader, self.swaps)
+
+
+@pytest.fixture(scope="module")
+def facility() -> Iterator[FacilityHandle]:
+    with running_facility("--storage", "single") as running:
+        yield running
+
+
+@asynccontextmanager
+async def open_clients(facility: FacilityHandle, tmp_path: Path) -> AsyncIterator[Clients]:
+    async with open_transport() as transport:
+        icat, ids = IcatClient(transport, facility.icat), IdsClient(transport, facility.ids)
+        credentials = Credentials(
+            "db", {"username": "nbour", "password": facility.users["db/nbour"]}
+        )
+        async with (
+            open_session(icat, credentials) as keeper,
+            open_staging(tmp_path, facility=facility.url, user="db/nbour") as area,
+            open_uploader(icat, ids, keeper, Timing(5, settle_s=0), drain_s=0) as uploader,
+        ):
+            swaps = Swaps(area, uploader, icat, ids, keeper, two_level=False)
+            (investigation,) = facility.search(
+                "SELECT i.id FROM Investigation i WHERE i.name = '12100409-ST'"
+            )
+            (kind,) = facility.search("SELECT t.id FROM DatasetType t WHERE t.name = 'other'")
+            dataset = await keeper.run(icat.create_dataset, investigation, tmp_path.name, kind)
+            yield Clients(facility, icat, ids, keeper, area, uploader, swaps, dataset)
+
+
+@pytest.fixture
+async def clients(facility: FacilityHandle, tmp_path: Path) -> AsyncIterator[Clients]:
+    facility.clear_faults()
+    async with open_clients(facility, tmp_path) as opened:
+        yield opened
+    facility.clear_faults()
+
+
+async def test_a_new_version_has_the_name_and_the_old_one_is_gone(clients: Clients) -> None:
+    old = await clients.stored("a/data.nxs")
+    staged = await clients.staged("a/data.nxs", NEW)
+    row = await clients.swaps.replace(staged, clients.target("a/data.nxs"), old)
+    assert (row.name, row.size) == ("a/data.nxs", len(NEW))
+    assert row.id != old.id
+    assert sorted(map(is_hidden, clients.found())) == [False, True]
+    assert await clients.swaps.tidy()
+    assert clients.found() == {"a/data.nxs": NEW}
+    assert await clients.area.in_thread(clients.area.journal.planned) == []
+    formats = clients.facility.search(
+        f"SELECT df.datafileFormat.name FROM Datafile df WHERE df.id = {row.id}"
+    )
+    assert formats == ["NeXus"]
+
+
+async def test_what_is_said_about_a_file_stays_with_its_name(clients: Clients) -> None:
+    old = await clients.stored("described")
+    values = {"id": old.id, "description": "the sample at 4 K"}
+    await clients.keeper.run(clients.icat.write, [{"Datafile": values}])
+    staged = await clients.staged("described", NEW)
+    row = await clients.swaps.replace(staged, clients.target("described"), old)
+    facts = await clients.keeper.run(clients.icat.datafile_facts, row.id)
+    assert facts is not None
+    assert facts.description == "the sample at 4 K"
+
+
+async def test_whoever_looks_meanwhile_finds_one_of_the_two(clients: Clients) -> None:
+    old = await clients.stored("watched")
+    stop = threading.Event()
+    missed = []
+    query = "SELECT df.fileSize FROM Datafile df WHERE df.name = 'watched'"
+
+    def look() -> None:
+        while not stop.is_set():
+            rows = clients.facility.search(query)
+            if rows not in ([len(OLD)], [len(NEW)]):
+                missed.append(rows)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trio.to_thread.run_sync, look)
+        for content in (NEW, OLD, NEW):
+            staged = await clients.staged("watched", content)
+            old = await clients.swaps.replace(staged, clients.target("watched"), old)
+        stop.set()
+    assert missed == []
+
+
+async def test_without_the_right_nothing_is_sent_and_the_bytes_are_kept(clients: Clients) -> None:
+    old = await clients.stored("protected")
+    clients.facility.faults(
+        {
+            "kind": "error",
+            "endpoint": "icat/entityManager",
+            "method": "POST",
+            "status": 403,
+            "code": "INSUFFICIENT_PRIVILEGES",
+            "message": "UPDATE access to this Datafile is not allowed.",
+        }
+    )
+    staged = await clients.staged("protected", NEW)
+    clients.facility.reset_counters()
+    with pytest.raises(AccessDenied, match="write to a new name"):
+        await clients.swaps.replace(staged, clients.target("protected"), old)
+    assert clients.facility.counters()["puts"] == 0
+    assert clients.found() == {"protected": OLD}
+    assert (await clients.area.entry(staged.entry)).state in PENDING
+
+
+async def test_a_refused_swap_leaves_the_old_version_alone(clients: Clients) -> None:
+    old = await clients.stored("half")
+    clients.facility.faults(
+        {**SWAP, "kind": "error", "status": 403, "code": "INSUFFICIENT_PRIVILEGES", "times": 1}
+    )
+    staged = await clients.staged("half", NEW)
+    with pytest.raises(AccessDenied):
+        await clients.swaps.replace(staged, clients.target("half"), old)
+    assert clients.found() == {"half": OLD}
+    staged.close(keep=True)
+    (result,) = await clients.recovery().run()
+    assert result.fate is Fate.STORED
+    assert clients.found() == {"half": NEW}
+
+
+@pytest.mark.parametrize("after_bytes", [None, 1])
+async def test_an_answer_that_is_lost_is_looked_for(
+    clients: Clients, after_bytes: int | None
+) -> None:
+    """The swap was not carried out in the one case, and was in the other."""
+    old = await clients.stored("unsure")
+    fault = {**SWAP, "kind": "reset", "times": 1}
+    clients.facility.faults(fault if after_bytes is None else {**fault, "after_bytes": after_bytes})
+    staged = await clients.staged("unsure", NEW)
+    row = await clients.swaps.replace(staged, clients.target("unsure"), old)
+    assert row.size == len(NEW)
+    await clients.swaps.tidy()
+    assert clients.found() == {"unsure": NEW}
+
+
+async def test_a_version_that_somebody_else_stored_meanwhile_is_not_touched(
+    clients: Clients,
+) -> None:
+    old = await clients.stored("contested")
+    other = await clients.staged("contested", b"another's\n")
+    await clients.swaps.replace(other, clients.target("contested"), old)
+    await clients.swaps.tidy()
+    staged = await clients.staged("contested", NEW)
+    with pytest.raises(ContentChanged, match="somebody else"):
+        await clients.swaps.replace(staged, clients.target("contested"), old)
+    assert clients.found() == {"contested": b"another's\n"}
+    assert (await clients.area.entry(staged.entry)).state in PENDING
+
+
+async def test_where_the_old_version_has_gone_the_new_one_gets_the_name(clients: Clients) -> None:
+    old = await clients.stored("gone")
+    await clients.keeper.run(clients.icat.delete_datafile, old.id)
+    staged = await clients.staged("gone", NEW)
+    row = await clients.swaps.replace(staged, clients.target("gone"), old)
+    assert row.name == "gone"
+    assert clients.found() == {"gone": NEW}
+
+
+async def test_a_swap_that_could_not_be_told_about_is_finished_later(clients: Clients) -> None:
+    old = await clients.stored("later")
+    clients.facility.faults({**SWAP, "kind": "reset", "times": 3})
+    staged = await clients.staged("later", NEW)
+    with pytest.raises(FacilityUnreachable):
+        await clients.swaps.replace(staged, clients.target("later"), old)
+    clients.facility.clear_faults()
+    staged.close(keep=True)
+    clients.facility.reset_counters()
+    (result,) = await clients.recovery().run()
+    assert result.fate is Fate.STORED
+    assert clients.facility.counters()["puts"] == 0
+    assert clients.found() == {"later": NEW}
+
+
+async def test_an_old_version_that_is_being_read_is_removed_afterwards(clients: Clients) -> None:
+    old = await clients.stored("read", OLD)
+    staged = await clients.staged("read", NEW)
+    clients.facility.faults(
+        {
+            "kind": "error",
+            "endpoint": "ids/delete",
+            "status": 503,
+            "code": "DataNotOnlineException",
+            "message": "Data is busy",
+            "times": 1,
+        }
+    )
+    await clients.swaps.replace(staged, clients.target("read"), old)
+    assert not await clients.swaps.tidy()
+    assert len(clients.found()) == 2
+    assert await clients.swaps.tidy()
+    assert clients.found() == {"read": NEW}
+
+
+async def test_where_old_versions_cannot_be_removed_the_next_is_refused_before_it_is_sent(
+    clients: Clients, caplog: pytest.LogCaptureFixture
+) -> None:
+    old = await clients.stored("kept")
+    clients.facility.faults(
+        {
+            "kind": "error",
+            "endpoint": "ids/delete",
+            "status": 403,
+            "code": "InsufficientPrivilegesException",
+            "message": "DELETE access to this Datafile is not allowed.",
+        }
+    )
+    row = await clients.swaps.replace(
+        await clients.staged("kept", NEW), clients.target("kept"), old
+    )
+    assert await clients.swaps.tidy()
+    assert "could not be removed" in caplog.text
+    with pytest.raises(AccessDenied, match="not remove the old version"):
+        await clients.swaps.check_allowed(row, clients.dataset)
+
+
+@pytest.mark.parametrize("name", ["x", "a/b c.nxs", "ü" * 255, ".icatfs-notes", "x" * 251 + ".nxs"])
+def test_hidden_names_are_known_unique_short_and_keep_the_extension(name: str) -> None:
+    for make in (new_name, old_name):
+        assert is_hidden(make(name))
+        assert make(name) != make(name)
+        assert len(make(name)) <= 255
+        assert make(name).endswith(name.rpartition("/")[2][-4:])
+    assert not is_hidden(name)
