@@ -49,6 +49,7 @@ SETTINGS = frozenset(
         "ttl",
         "ttl_running",
         "dataset_type",
+        "allow_recursive_delete",
         "close_wait",
         "unmount_wait",
         "max_requests",
@@ -104,6 +105,8 @@ class Config:
     ttl_running_s: float = 15.0
     """The same for visits that are running."""
     dataset_type: str | None = None
+    allow_recursive_delete: bool = False
+    """Whether one program may remove as many stored files as it likes."""
     close_wait_s: float = 600.0
     """How long ``close`` keeps trying while the server is busy or restores."""
     unmount_wait_s: float = 300.0

@@ -50,6 +50,7 @@ from icatfs.recall.admission import policy_of
 from icatfs.recall.coordinator import RecallCoordinator, open_recall
 from icatfs.recall.ordering import Orders, open_book, open_orders
 from icatfs.recall.orders import Home
+from icatfs.staging.archives import Archive
 from icatfs.staging.area import StagingArea, open_staging
 from icatfs.staging.swaps import Swaps
 from icatfs.staging.uploader import Timing, open_uploader
@@ -202,11 +203,17 @@ async def _build(
     uploader = await enter(
         open_uploader(icat, ids, keeper, Timing(config.close_wait_s), drain_s=config.unmount_wait_s)
     )
-    swaps = Swaps(area, uploader, icat, ids, keeper, two_level=two_level)
+    archive = Archive(ids, keeper, two_level=two_level, by_dataset=lambda: recall.by_dataset)
+    swaps = Swaps(area, uploader, icat, ids, keeper, archive)
     writing = await enter(
         open_writing(
-            WritingServices(icat, ids, keeper, catalogue, area, uploader, store, swaps),
-            WritingOptions(mode, config.dataset_type, config.unmount_wait_s),
+            WritingServices(icat, ids, keeper, catalogue, area, uploader, store, swaps, archive),
+            WritingOptions(
+                mode,
+                config.dataset_type,
+                config.unmount_wait_s,
+                allow_recursive_delete=config.allow_recursive_delete,
+            ),
         )
     )
     notifier = KernelNotifier()

@@ -58,6 +58,12 @@ written icatfs_<setting>, for example icatfs_cache_size = 50G.
     "--recall-wait", metavar="S", help="Seconds a read waits for the archive.  [no limit]"
 )
 @click.option("--dataset-type", help="Type of datasets made by mkdir.  [other]")
+@click.option(
+    "--allow-recursive-delete",
+    is_flag=True,
+    default=None,
+    help="In mode rw, let one program remove more than a few stored files a minute.",
+)
 @click.option("--ca-file", type=click.Path(), help="Certificates to trust.")
 @click.option("--insecure", is_flag=True, help="Accept any certificate. Anybody may then listen.")
 @click.option("--log-file", type=click.Path(), help="Where the daemon logs.")

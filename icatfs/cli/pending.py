@@ -25,6 +25,7 @@ from icatfs.errors import ConfigError, MountError, NotFound, Unsent
 from icatfs.icat.client import IcatClient
 from icatfs.icat.session import Credentials, open_session
 from icatfs.icat.urls import icat_url
+from icatfs.staging.archives import Archive
 from icatfs.staging.area import folders, open_folder
 from icatfs.staging.journal import Entry, Home
 from icatfs.staging.recovery import Fate, Recovery, Result
@@ -282,7 +283,8 @@ async def _resend(
         timing = Timing(config.close_wait_s)
         async with open_uploader(icat, ids, keeper, timing, drain_s=0) as uploader:
             two_level = await ids.is_two_level()
-            swaps = Swaps(area, uploader, icat, ids, keeper, two_level=two_level)
+            archive = Archive(ids, keeper, two_level=two_level)
+            swaps = Swaps(area, uploader, icat, ids, keeper, archive)
             return await _recover(Recovery(area, uploader, swaps), numbers)
 
 

@@ -95,6 +95,9 @@ def resolve(flags: Flags) -> Config:
         ttl_s=_seconds(settings, "ttl", 60.0) or 0.0,
         ttl_running_s=_seconds(settings, "ttl_running", 15.0) or 0.0,
         dataset_type=settings.get("dataset_type"),
+        allow_recursive_delete=cfg.parse_bool(
+            "allow_recursive_delete", settings.get("allow_recursive_delete", "no")
+        ),
         close_wait_s=_seconds(settings, "close_wait", 600.0) or 0.0,
         unmount_wait_s=_seconds(settings, "unmount_wait", 300.0) or 0.0,
         max_requests=_count(settings, "max_requests", 4),

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
 _STOP_S = 10.0
@@ -96,6 +96,13 @@ class FacilityHandle:
         rows = _json(_call("GET", url))
         assert isinstance(rows, list)
         return rows
+
+    def write(self, entities: Sequence[object], user: str = "simple/root") -> list[int]:
+        """Create or update entities; the ids of those created."""
+        form = {"sessionId": self.login(user), "entities": json.dumps(entities)}
+        created = _json(_call("POST", f"{self.icat}/entityManager", form=form))
+        assert isinstance(created, list)
+        return created
 
     def content(self, datafile: int) -> bytes:
         """The true bytes of a Datafile, wherever they are; not counted, no fault applies."""

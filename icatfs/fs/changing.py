@@ -24,7 +24,8 @@ from icatfs.errors import (
     StaleHandle,
 )
 from icatfs.fs.handles import DraftHandle
-from icatfs.values import WriteMode
+from icatfs.fs.moving import Move
+from icatfs.values import Kind, WriteMode
 
 if TYPE_CHECKING:
     from icatfs.catalogue.node import Node
@@ -194,7 +195,8 @@ class Changing:
             node = await self._doomed(folder, name, caller)
             if node.is_folder:
                 raise IsADirectory(f"{name} is a folder")
-            await self._writing.unlink(folder.node, node)
+            process = self._probe.process_of(caller.pid)
+            await self._writing.unlink(folder.node, node, process)
 
     async def rmdir(self, parent: int, name: str, caller: Caller) -> None:
         """Remove an empty folder."""
@@ -228,6 +230,15 @@ class Changing:
         if inode is not None:
             self._inodes.update(inode, renamed)
             inode.parent = new_parent
+        if node.key.kind is Kind.FOLDER:
+            self._move_below(Move(node.key, renamed.key))
+
+    def _move_below(self, move: Move) -> None:
+        """The kernel knows what is in a renamed folder by numbers: they stay."""
+        for inode in self._inodes.all():
+            moved = move.of_node(inode.node)
+            if moved != inode.node:
+                self._inodes.update(inode, moved)
 
     async def _doomed(self, folder: Inode, name: str, caller: Caller) -> Node:
         self._check(caller)

@@ -18,9 +18,12 @@ import trio
 
 from icatfs.catalogue.node import Node, NodeKey
 from icatfs.errors import Busy, NotPermitted
+from icatfs.fs.moving import Move
 from icatfs.values import DatasetId, Kind
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from icatfs.icat.records import DatafileRow
     from icatfs.staging.staged import StagedFile
 
@@ -240,6 +243,39 @@ class Overlay:
     def add_folder(self, parent: NodeKey, folder: Node) -> None:
         """Show a local folder."""
         self._folders.setdefault(parent, {})[folder.name] = folder
+
+    def keep_folder(self, folder: Node) -> None:
+        """Show a folder inside a dataset, whether the catalogue has it or not."""
+        assert folder.parent is not None
+        self._folders.setdefault(folder.parent, {})[folder.name] = folder
+
+    def drafts_below(self, folder: NodeKey) -> list[Draft]:
+        """The drafts in a folder inside a dataset, and in the folders in it."""
+        move = Move(folder, folder)
+        return [
+            draft
+            for key, drafts in self._drafts.items()
+            if move.concerns(key)
+            for draft in drafts.values()
+        ]
+
+    def move_folder(self, move: Move, folder: Node, names: Mapping[Draft, str]) -> None:
+        """Show a local folder, and all that is in it, in another place, as ``folder``.
+
+        ``names`` are the Datafile names that the drafts in it get.
+        """
+        self._folders = {
+            move.of_key(parent): {name: move.of_node(node) for name, node in folders.items()}
+            for parent, folders in self._folders.items()
+        }
+        for folders in self._folders.values():
+            for name, node in list(folders.items()):
+                if node.key == folder.key:
+                    del folders[name]
+        self._drafts = {move.of_key(parent): drafts for parent, drafts in self._drafts.items()}
+        for draft, name in names.items():
+            draft.move(move.of_node(draft.node), name)
+        self.keep_folder(folder)
 
     def drop_folder(self, parent: NodeKey, name: str) -> bool:
         """No longer show a local folder; whether it was there."""

@@ -10,7 +10,7 @@ from icatfs.errors import BadName, NameTooLong
 if TYPE_CHECKING:
     from icatfs.catalogue.node import Node
 
-_LIMIT = 255
+LONGEST = 255
 """Characters of a name in ICAT; for a Datafile, of the whole path inside its dataset."""
 
 
@@ -30,9 +30,9 @@ def datafile_name(folder: Node, component: str) -> str:
 
 
 def _checked(name: str) -> str:
-    if len(name) > _LIMIT:
+    if len(name) > LONGEST:
         raise NameTooLong(
-            f"{name}: the name, with the folders inside the dataset, may have {_LIMIT} characters"
+            f"{name}: the name, with the folders inside the dataset, may have {LONGEST} characters"
         )
     return name
 

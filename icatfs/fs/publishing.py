@@ -10,10 +10,10 @@ from icatfs.catalogue.node import Node, NodeKey
 from icatfs.catalogue.tree import Catalogue
 from icatfs.content.store import ContentStore
 from icatfs.errors import IcatfsError, NotSupported
-from icatfs.fs.replacing import Replacing
 from icatfs.icat.client import IcatClient
 from icatfs.icat.session import SessionKeeper
 from icatfs.ids.client import IdsClient
+from icatfs.staging.archives import Archive
 from icatfs.staging.area import StagingArea
 from icatfs.staging.swaps import Swaps
 from icatfs.staging.uploader import Target, Uploader
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import trio
 
     from icatfs.fs.drafts import Draft, Overlay
+    from icatfs.fs.replacing import Replacing
     from icatfs.icat.records import DatafileRow, Named
 
 log = logging.getLogger(__name__)
@@ -40,6 +41,7 @@ class WritingServices:
     uploader: Uploader
     store: ContentStore
     swaps: Swaps
+    archive: Archive
 
 
 class Publishing:
@@ -55,14 +57,15 @@ class Publishing:
         overlay: Overlay,
         own_files: set[DatafileId],
         nursery: trio.Nursery,
+        *,
+        replacing: Replacing,
     ) -> None:
         # given
         self._services = services
         self._overlay = overlay
         self._own_files = own_files
         self._nursery = nursery
-        # constant
-        self.replacing = Replacing(services.swaps, services.catalogue, nursery)
+        self._replacing = replacing
         # mutable
         self.under_way = 0
 
@@ -92,7 +95,7 @@ class Publishing:
 
     async def _send(self, draft: Draft, dataset: Node) -> DatafileRow:
         if draft.replaces is not None:
-            row = await self.replacing.replace(draft, draft.replaces)
+            row = await self._replacing.replace(draft, draft.replaces)
             self._own_files.discard(draft.replaces.id)
             draft.replaces = None
             return row

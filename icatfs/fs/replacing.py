@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from icatfs.icat.records import DatafileRow
     from icatfs.staging.staged import StagedFile
     from icatfs.staging.swaps import Swaps
-    from icatfs.values import DatasetId
 
 _PAUSES_S = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0, 15.0, 60.0)
 """Before an old version that could not be removed is tried again; the last one from then on."""
@@ -49,9 +48,14 @@ class Replacing:
         # mutable
         self._litter = False
 
-    async def check_allowed(self, old: DatafileRow, dataset: DatasetId) -> None:
-        """AccessDenied where the facility would not let the file be replaced."""
-        await self._swaps.check_allowed(old, dataset)
+    async def begin(self, draft: Replacement, old: DatafileRow) -> None:
+        """A draft is going to replace a stored file: on record from now on.
+
+        AccessDenied where the facility would refuse that.
+        """
+        assert draft.node.dataset_id is not None, "only entries of datasets are written"
+        await self._swaps.check_allowed(old, draft.node.dataset_id)
+        await self._swaps.plan(draft.staged, old.id)
 
     async def replace(self, draft: Replacement, old: DatafileRow) -> DatafileRow:
         """Store the draft's bytes in the place of ``old``: its entry, size and CRC-32 compared.

@@ -26,17 +26,17 @@ import sqlite3
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import trio
 
 from icatfs.crashing import crash_point
-from icatfs.errors import ConfigError
+from icatfs.errors import ConfigError, IcatfsError
 from icatfs.staging.journal import PENDING, Entry, Home, Journal, State
 from icatfs.staging.staged import StagedFile, explained
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 
     from icatfs.values import DatasetId
 
@@ -182,6 +182,26 @@ class StagingArea:
             self.journal.move(entry, State.ABANDONED)
         if known.state is not State.BEGUN:
             log.error("%s: its bytes are no longer in %s", known.shown, self.folder)
+
+    @asynccontextmanager
+    async def undertaking(
+        self, dataset: DatasetId, name: str, shown: str, plan: Mapping[str, Any]
+    ) -> AsyncIterator[None]:
+        """What is done in this block is on record, with a plan, for whoever tidies up after it.
+
+        There are no bytes to it. As long as the block runs nobody takes it for left over.
+        """
+        with self._making:
+            entry = await self.in_thread(self.journal.begin, dataset, name, shown)
+            await self.in_thread(self.journal.set_plan, entry, plan)
+            failure: IcatfsError | None = None
+            try:
+                yield
+            except IcatfsError as error:
+                failure = error
+            await self.in_thread(self.journal.move, entry, State.ABANDONED)
+        if failure is not None:
+            raise failure
 
     async def sweep(self) -> None:
         """Remove the bytes of what is on record as stored or abandoned: a crash left them."""

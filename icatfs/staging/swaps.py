@@ -47,11 +47,9 @@ from icatfs.errors import (
     FacilityUnreachable,
     IcatfsError,
     NotFound,
-    NotSupported,
     ProtocolError,
 )
 from icatfs.icat.hidden import new_name, old_name
-from icatfs.ids.selection import Selection
 from icatfs.staging.erasing import Eraser
 from icatfs.staging.journal import State
 from icatfs.staging.uploader import Target, Uploader
@@ -64,6 +62,7 @@ if TYPE_CHECKING:
     from icatfs.icat.records import DatafileRow
     from icatfs.icat.session import SessionKeeper
     from icatfs.ids.client import IdsClient
+    from icatfs.staging.archives import Archive
     from icatfs.staging.area import StagingArea
     from icatfs.staging.journal import Entry
     from icatfs.staging.staged import Sealed, StagedFile
@@ -129,16 +128,14 @@ class Swaps:
         icat: IcatClient,
         ids: IdsClient,
         keeper: SessionKeeper,
-        *,
-        two_level: bool,
+        archive: Archive,
     ) -> None:
         # given
         self._area = area
         self._uploader = uploader
         self._icat = icat
-        self._ids = ids
         self._keeper = keeper
-        self._two_level = two_level
+        self._archive = archive
         # constant
         self._eraser = Eraser(icat, ids, keeper)
         # mutable
@@ -184,6 +181,20 @@ class Swaps:
         aside = replace(target, name=swap.hidden)
         row = await self._uploader.store(staged, aside, then=partial(self._swap, swap, target))
         return structs.replace(row, name=target.name)
+
+    async def exchange(self, target: Target, old: DatafileId, new: DatafileId) -> None:
+        """Give a datafile the name of another one of its dataset, which goes.
+
+        One step, as in `replace`; the next `tidy` removes the other one. Raises Exists,
+        ContentChanged, AccessDenied, NotFound; then nothing has changed.
+        """
+        swap = Swap(old).anew(target.name)
+        async with self._area.undertaking(
+            target.dataset, target.name, target.shown, swap.as_plan()
+        ):
+            crash_point("exchanging")
+            await self._exchange(swap, target, new, {})
+            crash_point("exchanged")
 
     async def finish(self, entry: Entry, staged: StagedFile, sealed: Sealed) -> DatafileRow:
         """Do what is left of a swap that an earlier process began; raises like `replace`."""
@@ -253,19 +264,22 @@ class Swaps:
         crash_point("aside")
         failure: IcatfsError | None = None
         try:
-            await self._exchange(swap, target, new)
+            facts = await self._facts(swap.replaces)
+            await self._exchange(swap, target, new, facts)
         except IcatfsError as error:
             failure = error
         if failure is None:
             crash_point("swapped")
-            await self._protect_archive(target)
+            await self._archive.tell(target.dataset)
             return
         if not isinstance(failure, _UNSURE):
             await self._take_back(target, new)
         raise failure
 
-    async def _exchange(self, swap: Swap, target: Target, new: DatafileId) -> None:
-        facts = await self._facts(swap.replaces)
+    async def _exchange(
+        self, swap: Swap, target: Target, new: DatafileId, facts: Mapping[str, str]
+    ) -> None:
+        """Both names at once; Exists, ContentChanged, AccessDenied, or nobody knows."""
         old: tuple[DatafileId, str] | None = (swap.replaces, swap.trash)
         unsure = 0
         while True:
@@ -322,20 +336,6 @@ class Swaps:
             return {}
         said = {"description": facts.description, "doi": facts.doi}
         return {name: text for name, text in said.items() if text}
-
-    async def _protect_archive(self, target: Target) -> None:
-        """Have the dataset archived under the new names: with others it could not be restored.
-
-        The put before, and the removal after, ask for the same where the server refuses this.
-        """
-        if not self._two_level:
-            return
-        try:
-            await self._keeper.run(self._ids.write, Selection(datasets=(target.dataset,)))
-        except NotSupported:
-            return
-        except IcatfsError as error:
-            log.warning("%s: the archive is not told yet: %s", target.shown, error)
 
 
 def _is(row: DatafileRow, sealed: Sealed) -> bool:

@@ -518,7 +518,7 @@ class FakeWriting:
         self.folders.setdefault(folder.key, {})[name] = node
         return node
 
-    async def unlink(self, folder: Node, node: Node) -> None:
+    async def unlink(self, folder: Node, node: Node, process: int) -> None:
         if not self.is_own(node):
             raise NotPermitted(f"{node.name} exists and is not removed")
         if node.key in self.drafts:

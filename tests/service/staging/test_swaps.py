@@ -16,6 +16,7 @@ from icatfs.icat.client import IcatClient
 from icatfs.icat.hidden import is_hidden, new_name, old_name
 from icatfs.icat.session import Credentials, SessionKeeper, open_session
 from icatfs.ids.client import IdsClient
+from icatfs.staging.archives import Archive
 from icatfs.staging.area import StagingArea, open_staging
 from icatfs.staging.journal import PENDING
 from icatfs.staging.recovery import Fate, Recovery
@@ -92,7 +93,7 @@ async def open_clients(facility: FacilityHandle, tmp_path: Path) -> AsyncIterato
             open_staging(tmp_path, facility=facility.url, user="db/nbour") as area,
             open_uploader(icat, ids, keeper, Timing(5, settle_s=0), drain_s=0) as uploader,
         ):
-            swaps = Swaps(area, uploader, icat, ids, keeper, two_level=False)
+            swaps = Swaps(area, uploader, icat, ids, keeper, Archive(ids, keeper, two_level=False))
             (investigation,) = facility.search(
                 "SELECT i.id FROM Investigation i WHERE i.name = '12100409-ST'"
             )

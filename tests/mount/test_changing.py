@@ -1,0 +1,296 @@
+"""Renaming and removing: what the facility has afterwards, and that nothing hidden is left."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from support.mounts import Mounts, fails_with, until
+
+from icatfs.facility.testing import FacilityHandle, running_facility
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+VISIT = "ESNF/12100409-ST/1.1-P"
+STORED = "e208945"
+OWNER = "db/nbour"
+_numbers = itertools.count(1)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A facility, mounts of it, and a dataset of the test's own."""
+
+    mounts: Mounts
+    facility: FacilityHandle
+    add: Path
+    """Mounted in mode add: what is made here may be changed here."""
+    rw: Path
+    """Mounted in mode rw."""
+    name: str
+
+    @property
+    def dataset(self) -> Path:
+        return self.add / VISIT / self.name
+
+    @property
+    def other(self) -> Path:
+        """The same dataset through the other mount."""
+        return self.rw / VISIT / self.name
+
+    def names(self) -> list[str]:
+        """The Datafile names that the catalogue has in the dataset."""
+        rows = self.facility.search(
+            f"SELECT df.name FROM Datafile df WHERE df.dataset.name = '{self.name}'"
+        )
+        return sorted(rows)
+
+    def contents(self) -> dict[str, bytes]:
+        """Name to stored bytes of all that the facility has in the dataset."""
+        rows = self.facility.search(
+            f"SELECT df.name, df.id FROM Datafile df WHERE df.dataset.name = '{self.name}'"
+        )
+        return {name: self.facility.content(number) for name, number in rows}
+
+    def datasets(self) -> list[str]:
+        return sorted(
+            self.facility.search(
+                "SELECT ds.name FROM Dataset ds WHERE ds.investigation.name = '12100409-ST'"
+            )
+        )
+
+    def has_only(self, contents: dict[str, bytes]) -> None:
+        """Wait until the facility has exactly this: what was replaced is removed afterwards."""
+        until(lambda: self.names() == sorted(contents))
+        assert self.contents() == contents
+
+
+@pytest.fixture(scope="module", params=["single", "dataset", "datafile"])
+def shared(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Mounts, FacilityHandle, Path, Path]]:
+    """One facility and two mounts for all tests with a kind of storage."""
+    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
+        pytest.skip("no /dev/fuse")
+    folder = tmp_path_factory.mktemp("changing")
+    runtime = folder / "run"
+    runtime.mkdir(mode=0o700)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_RUNTIME_DIR", str(runtime))
+        mounts = Mounts(folder)
+        with running_facility("--storage", request.param) as facility:
+            add = mounts.mount(facility, "-o", "ttl=1", name="add")
+            rw = mounts.mount(facility, "--mode", "rw", "-o", "ttl=1", name="rw")
+            yield mounts, facility, add, rw
+            mounts.clean()
+
+
+@pytest.fixture
+def place(shared: tuple[Mounts, FacilityHandle, Path, Path]) -> Place:
+    mounts, facility, add, rw = shared
+    name = f"changing-{next(_numbers)}"
+    (add / VISIT / name).mkdir()
+    return Place(mounts, facility, add, rw, name)
+
+
+def test_a_stored_file_gets_another_name_here_and_at_the_facility(place: Place) -> None:
+    (place.dataset / "a").write_bytes(b"content")
+    number = (place.dataset / "a").stat().st_ino
+    (place.dataset / "a").rename(place.dataset / "b.nxs")
+    assert os.listdir(place.dataset) == ["b.nxs"]
+    assert place.contents() == {"b.nxs": b"content"}
+    assert (place.dataset / "b.nxs").read_bytes() == b"content"
+    assert (place.dataset / "b.nxs").stat().st_ino == number
+    assert not (place.dataset / "a").exists()
+    until(lambda: os.listdir(place.other) == ["b.nxs"])
+
+
+def test_a_file_can_be_renamed_into_another_folder_of_its_dataset(place: Place) -> None:
+    (place.dataset / "sub").mkdir()
+    (place.dataset / "a").write_bytes(b"content")
+    (place.dataset / "a").rename(place.dataset / "sub/a")
+    assert place.names() == ["sub/a"]
+    (place.dataset / "sub/a").rename(place.dataset / "a")
+    assert place.names() == ["a"]
+    assert os.listdir(place.dataset / "sub") == []
+    assert sorted(os.listdir(place.dataset)) == ["a", "sub"]
+
+
+def test_a_rename_over_a_stored_file_replaces_it_at_once(place: Place) -> None:
+    (place.dataset / "old").write_bytes(b"old")
+    (place.dataset / "new").write_bytes(b"new!")
+    (place.dataset / "new").rename(place.dataset / "old")
+    assert (place.dataset / "old").read_bytes() == b"new!"
+    assert os.listdir(place.dataset) == ["old"]
+    place.has_only({"old": b"new!"})
+
+
+def test_saving_aside_and_renaming_replaces_a_stored_file(place: Place) -> None:
+    (place.dataset / "notes.txt").write_bytes(b"first")
+    for content in (b"second version", b"third"):
+        (place.dataset / "notes.txt~").write_bytes(content)
+        (place.dataset / "notes.txt~").rename(place.dataset / "notes.txt")
+        assert (place.dataset / "notes.txt").read_bytes() == content
+        place.has_only({"notes.txt": content})
+
+
+def test_a_name_is_not_taken_where_the_program_forbids_it(place: Place) -> None:
+    for name in "ab":
+        (place.dataset / name).write_bytes(name.encode())
+    script = (
+        "import ctypes, os, sys; libc = ctypes.CDLL(None, use_errno=True)\n"
+        "for flags in (1, 2):\n"
+        "    libc.renameat2(-100, sys.argv[1].encode(), -100, sys.argv[2].encode(), flags)\n"
+        "    print(os.strerror(ctypes.get_errno()))"
+    )
+    done = place.mounts.python(script, place.dataset / "a", place.dataset / "b")
+    assert done.stdout.splitlines() == [os.strerror(errno.EEXIST), os.strerror(errno.EINVAL)]
+    assert place.contents() == {"a": b"a", "b": b"b"}
+
+
+def test_a_folder_gets_another_name_with_all_that_is_in_it(place: Place) -> None:
+    (place.dataset / "raw/deep").mkdir(parents=True)
+    (place.dataset / "raw/one").write_bytes(b"1")
+    (place.dataset / "raw/deep/two").write_bytes(b"2")
+    before = {path: (place.dataset / path).stat().st_ino for path in ("raw", "raw/deep/two")}
+    (place.dataset / "raw").rename(place.dataset / "cooked")
+    assert place.contents() == {"cooked/one": b"1", "cooked/deep/two": b"2"}
+    assert sorted(os.listdir(place.dataset / "cooked")) == ["deep", "one"]
+    assert os.listdir(place.dataset / "cooked/deep") == ["two"]
+    assert (place.dataset / "cooked/deep/two").read_bytes() == b"2"
+    assert not (place.dataset / "raw").exists()
+    for path, number in before.items():
+        assert (place.dataset / path.replace("raw", "cooked")).stat().st_ino == number
+
+
+def test_a_folder_with_a_file_that_is_being_written_can_be_renamed(place: Place) -> None:
+    (place.dataset / "raw").mkdir()
+    with open(place.dataset / "raw/open", "wb") as file:
+        file.write(b"first ")
+        (place.dataset / "raw").rename(place.dataset / "moved")
+        file.write(b"second")
+    assert place.contents() == {"moved/open": b"first second"}
+
+
+def test_a_folder_does_not_replace_one_that_has_files(place: Place) -> None:
+    for name in "ab":
+        (place.dataset / name).mkdir()
+        (place.dataset / name / "file").write_bytes(b"x")
+    with fails_with(errno.ENOTEMPTY):
+        (place.dataset / "a").rename(place.dataset / "b")
+    assert place.names() == ["a/file", "b/file"]
+
+
+def test_a_dataset_made_here_can_be_renamed_and_keeps_its_files(place: Place) -> None:
+    (place.dataset / "file").write_bytes(b"x")
+    place.dataset.rename(place.dataset.parent / f"{place.name}-renamed")
+    assert place.name not in place.datasets()
+    assert f"{place.name}-renamed" in place.datasets()
+    assert (place.dataset.parent / f"{place.name}-renamed/file").read_bytes() == b"x"
+    assert not place.dataset.exists()
+
+
+def test_mv_into_another_dataset_copies_and_removes(place: Place) -> None:
+    (place.dataset / "file").write_bytes(b"x")
+    there = place.dataset.parent / f"{place.name}-there"
+    there.mkdir()
+    with fails_with(errno.EXDEV):
+        (place.dataset / "file").rename(there / "file")
+    subprocess.run(["mv", place.dataset / "file", there / "file"], check=True)
+    assert place.names() == []
+    assert (there / "file").read_bytes() == b"x"
+
+
+def test_what_others_made_is_renamed_and_removed_in_mode_rw_only(place: Place) -> None:
+    (place.dataset / "file").write_bytes(b"x")
+    until((place.other / "file").exists)
+    (place.other / "file").rename(place.other / "renamed")
+    assert place.names() == ["renamed"]
+    old = place.add / VISIT / STORED / "e208945.dat"
+    for change in (old.unlink, lambda: old.rename(old.with_name("x")), old.parent.rmdir):
+        with fails_with(errno.EPERM):
+            change()
+    assert "--mode rw" in place.mounts.log()
+    (place.other / "renamed").unlink()
+    assert place.names() == []
+
+
+def test_names_of_visits_and_investigations_are_the_facilitys(place: Place) -> None:
+    for path in (place.rw / VISIT, place.rw / "ESNF/12100409-ST"):
+        with fails_with(errno.EPERM):
+            path.rename(path.with_name("renamed"))
+        with fails_with(errno.EPERM):
+            path.rmdir()
+
+
+def test_a_folder_with_stored_files_is_not_removed(place: Place) -> None:
+    (place.dataset / "sub").mkdir()
+    (place.dataset / "sub/file").write_bytes(b"x")
+    with fails_with(errno.ENOTEMPTY):
+        (place.dataset / "sub").rmdir()
+    with fails_with(errno.ENOTEMPTY):
+        place.dataset.rmdir()
+    assert place.names() == ["sub/file"]
+
+
+def test_rm_r_removes_a_tree_made_here(place: Place) -> None:
+    (place.dataset / "a/b").mkdir(parents=True)
+    for name in ("one", "a/two", "a/b/three"):
+        (place.dataset / name).write_bytes(b"x")
+    subprocess.run(["rm", "-r", place.dataset / "a"], check=True)
+    assert place.names() == ["one"]
+    assert os.listdir(place.dataset) == ["one"]
+    shutil.rmtree(place.dataset)
+    assert place.name not in place.datasets()
+    assert not place.dataset.exists()
+
+
+def test_rm_r_of_what_others_made_is_stopped_and_says_how_to_go_on(place: Place) -> None:
+    for number in range(15):
+        (place.dataset / f"file{number}").write_bytes(b"x")
+    until(lambda: len(os.listdir(place.other)) == 15)
+    done = subprocess.run(["rm", "-rf", place.other], check=False, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert len(place.names()) == 5
+    assert "--allow-recursive-delete" in place.mounts.log()
+    free = place.mounts.mount(
+        place.facility, "--mode", "rw", "--allow-recursive-delete", name=f"free-{place.name}"
+    )
+    subprocess.run(["rm", "-r", free / VISIT / place.name], check=True)
+    assert place.name not in place.datasets()
+    place.mounts.unmount(free)
+
+
+def test_an_entry_without_stored_bytes_is_removed_from_the_catalogue(place: Place) -> None:
+    (place.dataset / "real").write_bytes(b"x")
+    (dataset,) = place.facility.search(
+        f"SELECT ds.id FROM Dataset ds WHERE ds.name = '{place.name}'"
+    )
+    place.facility.write([{"Datafile": {"dataset": {"id": dataset}, "name": "bare"}}])
+    until((place.other / "bare").exists)
+    (place.other / "bare").unlink()
+    assert place.names() == ["real"]
+
+
+def test_a_file_that_is_being_read_is_removed_once_it_is_not(place: Place) -> None:
+    (place.dataset / "file").write_bytes(b"x")
+    place.facility.faults(
+        {
+            "kind": "error",
+            "endpoint": "ids/delete",
+            "status": 503,
+            "code": "DataNotOnlineException",
+            "message": "Data is busy",
+            "times": 2,
+        }
+    )
+    (place.dataset / "file").unlink()
+    assert place.names() == []
