@@ -8,8 +8,9 @@ when it is published or renamed.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from icatfs.errors import (
     AccessDenied,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from icatfs.fs.handles import AnyHandles
     from icatfs.fs.inodes import Inode, InodeTable
     from icatfs.fs.ports import Caller, CallerProbe, Draft, Writing
+    from icatfs.fs.revising import OldContent
     from icatfs.fs.waiting import Waits
 
 
@@ -62,6 +64,7 @@ class Changing:
         *,
         writing: Writing,
         entries: Entries,
+        old: OldContent[Any],
         inodes: InodeTable,
         handles: AnyHandles,
         waits: Waits,
@@ -71,6 +74,7 @@ class Changing:
     ) -> None:
         self._writing = writing
         self._entries = entries
+        self._old = old
         self._inodes = inodes
         self._handles = handles
         self._waits = waits
@@ -93,10 +97,24 @@ class Changing:
         """Open a file for writing, or one that is not published yet for whatever."""
         if flags & os.O_ACCMODE != os.O_RDONLY:
             self._check(caller)
-        draft = await self._writing.edit(inode.node, caller)
+        draft = await self._edit(inode, caller, empty=bool(flags & os.O_TRUNC))
         if flags & os.O_TRUNC:
             draft.truncate(0)
-        return self._opened(inode, draft, caller)
+        keep = self._entries.pages_are_of(inode)
+        return replace(self._opened(inode, draft, caller), keep_cache=keep)
+
+    async def _edit(self, inode: Inode, caller: Caller, *, empty: bool) -> Draft:
+        """The draft behind a file; of a stored one it is made, with its bytes unless ``empty``."""
+        node = inode.node
+        if node.key.id < 0 or self._writing.draft(node.key) is not None:
+            return await self._writing.edit(node, caller)
+        opener = self._probe.opener(caller.pid)
+        fill = None if empty else partial(self._old.copy, inode, opener)
+        return await self._writing.revise(node, fill)
+
+    def is_draft(self, inode: Inode) -> bool:
+        """Whether the file has bytes that are not at the facility: then these are read."""
+        return self._writing.draft(inode.node.key) is not None
 
     def write(self, fh: int, offset: int, data: bytes) -> int:
         """Write all of ``data``; returns how much that is."""
@@ -110,6 +128,7 @@ class Changing:
         with self._entries.reporting(number), self._waits.waiting(handle.process):
             await handle.draft.flush(self._still_open(handle))
         self._inodes.update(handle.inode, handle.draft.node)
+        self._entries.pages_written(handle.inode)
 
     async def fsync(self, fh: int) -> None:
         """Return when what was written to the handle is safe on the local disk."""
@@ -165,7 +184,7 @@ class Changing:
         if fh is not None:
             self._draft_handle(fh).draft.truncate(size)
             return
-        draft = await self._writing.edit(inode.node, caller)
+        draft = await self._edit(inode, caller, empty=size == 0)
         failure: IcatfsError | None = None
         try:
             draft.truncate(size)

@@ -63,6 +63,10 @@ class Publisher(Protocol):
         """Stop showing a draft that could not be stored; its bytes stay."""
         ...
 
+    async def withdraw(self, draft: Draft) -> None:
+        """Forget a draft that is nothing but a copy of what is stored."""
+        ...
+
 
 class Draft:
     """One file on its way out: writable until the facility has it.
@@ -160,6 +164,8 @@ class Draft:
             await self.staged.discard()
         elif self.published:
             self.staged.close(keep=False)
+        elif not self.dirty:
+            await self._publisher.withdraw(self)
         elif self.failed:
             self._publisher.give_up(self)
         elif not self.is_local:
@@ -168,6 +174,11 @@ class Draft:
     def move(self, node: Node, name: str) -> None:
         """It has another name now."""
         self._node, self.name = node, name
+
+    def is_as_stored(self) -> None:
+        """Its bytes are those of the stored file that it replaces: there is nothing to publish."""
+        assert self.replaces is not None
+        self.dirty, self._mtime_ns = False, self._node.mtime_ns
 
     def become(self, node: Node) -> None:
         """The facility has it: from now on it is this entry."""

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 from icatfs.errors import IcatfsError, NotADirectory, NotFound
 from icatfs.fs.inodes import ROOT
+from icatfs.icat.records import DatafileRow
 from icatfs.values import ContentVersion, WriteMode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from icatfs.catalogue.node import Glimpse, Node
     from icatfs.fs.attributes import Attributes, Portrait
@@ -97,6 +98,13 @@ class Entries:
         entries = self._writing.entries(folder.node)
         return [node for node in entries if listing.find(node.name) is None]
 
+    def revised(self, folder: Inode) -> Mapping[str, Node]:
+        """The files of this mount that are shown instead of the catalogue's of the same name."""
+        if not self._writes:
+            return {}
+        entries = self._writing.entries(folder.node)
+        return {node.name: node for node in entries if not node.is_folder}
+
     async def refresh(self, inode: Inode) -> None:
         """Bring ``inode.node`` up to date; raises `NotFound` for what has gone and is not open."""
         try:
@@ -151,6 +159,23 @@ class Entries:
         if not self._writes:
             return False
         return self._writing.may_add(node) if node.is_folder else self._writing.is_own(node)
+
+    def pages_are_of(self, inode: Inode) -> bool:
+        """Whether the pages that the kernel may have are those of the version now catalogued."""
+        content = self.contents.get(inode.number)
+        if content is None or inode.node.key.id < 0:
+            return True
+        return content.version == inode.node.version
+
+    def pages_written(self, inode: Inode) -> None:
+        """The kernel's pages are those of the version that has just been stored.
+
+        Not where the old version is still being read: what is read of it goes to the same pages.
+        """
+        if inode.node.key.id < 0 or inode.number in self.contents:
+            return
+        if isinstance(inode.node.entity, DatafileRow):
+            self.contents[inode.number] = Content(inode.node.version, 0)
 
     def remember_absent(self, folder: int, name: str) -> None:
         """The kernel is told that there is no such name, and may rely on it for a while."""

@@ -28,6 +28,7 @@ from icatfs.fs.ports import CacheFile
 from icatfs.fs.readers import Readers
 from icatfs.fs.reading import Asking, Reader
 from icatfs.fs.reports import Reports
+from icatfs.fs.revising import OldContent
 from icatfs.fs.siblings import NoForesight
 from icatfs.fs.waiting import Waits
 from icatfs.fs.xattrs import Xattrs
@@ -117,6 +118,7 @@ class FileSystem(Generic[F]):
         self.changes = Changing(
             writing=writing,
             entries=self._entries,
+            old=OldContent(store, self._reader),
             inodes=self._inodes,
             handles=self._handles,
             waits=self.waits,
@@ -239,7 +241,7 @@ class FileSystem(Generic[F]):
                 return await self.changes.open(inode, flags, caller)
             if inode.node.key.id < 0:
                 await self._entries.refresh(inode)
-            if inode.node.key.id < 0:
+            if inode.node.key.id < 0 or self.changes.is_draft(inode):
                 return await self.changes.open(inode, flags, caller)
         return self._open_cached(inode, self._probe.opener(caller.pid), flags)
 

@@ -50,7 +50,9 @@ class Folders:
             listing = await self._entries.listing(folder)
         local = self._entries.local(folder, listing)
         process = self._probe.process_of(caller.pid)
-        return self._handles.open_folder(FolderHandle(folder, process, listing, local))
+        return self._handles.open_folder(
+            FolderHandle(folder, process, listing, local, self._entries.revised(folder))
+        )
 
     async def read(self, fh: int, start: int, emit: Emit) -> None:
         """Emit entries from a position on, until one is refused; each accepted one is counted.

@@ -6,8 +6,8 @@ cached content, a listing), releasing gives it back without waiting.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
@@ -69,6 +69,7 @@ class FolderHandle:
     """A listing of when the folder was opened: catalogue first, then local entries.
 
     Entry numbers are positions in this order, and stay valid whatever changes meanwhile.
+    ``revised`` are local entries that are shown instead of the catalogue's of the same name.
     """
 
     inode: Inode
@@ -76,6 +77,7 @@ class FolderHandle:
     """Who opened it, 0 where that cannot be known: whose signals end a wait."""
     listing: Listing
     local: Sequence[Node]
+    revised: Mapping[str, Node] = field(default_factory=dict)
     _first: int = 0
     _window: Sequence[Glimpse | Node] = ()
     """The entries from position ``_first`` on that were prepared last."""
@@ -84,6 +86,8 @@ class FolderHandle:
         """Entries of the catalogue from the given position on: all that are there, or some."""
         if not self._first <= start < self._first + len(self._window):
             self._first, self._window = start, self.listing.glimpses(start, start + _WINDOW)
+            if self.revised:
+                self._window = [self.revised.get(one.name, one) for one in self._window]
         return islice(self._window, start - self._first, None)
 
 

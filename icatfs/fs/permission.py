@@ -47,6 +47,12 @@ class Permission:
             return False
         return self.mode is WriteMode.READ_WRITE or self.has_made(node)
 
+    def is_own_file(self, datafile: int) -> bool:
+        """The same for a datafile of which only the id is at hand."""
+        if self.mode is WriteMode.READ_ONLY:
+            return False
+        return self.mode is WriteMode.READ_WRITE or datafile in self.own_files
+
     def may_add(self, folder: Node) -> bool:
         """Whether entries can be made in this folder."""
         return self.mode is not WriteMode.READ_ONLY and folder.key.kind in (

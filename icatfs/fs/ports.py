@@ -10,8 +10,9 @@ them. The services themselves: `icatfs.catalogue.tree.Catalogue`,
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -273,6 +274,10 @@ class Draft(Protocol):
         ...
 
 
+Fill = Callable[[Any], Awaitable[None]]
+"""Writes the bytes of a stored file into a draft of it."""
+
+
 class Writing(Protocol):
     """What this mount adds to the catalogue."""
 
@@ -303,6 +308,10 @@ class Writing(Protocol):
 
     async def edit(self, node: Node, caller: Caller) -> Draft:
         """The draft behind an existing file, open once more; raises `NotPermitted`."""
+        ...
+
+    async def revise(self, node: Node, fill: Fill | None) -> Draft:
+        """A new version of a stored file, open once more; starts empty without ``fill``."""
         ...
 
     async def mkdir(self, folder: Node, name: str) -> Node: ...

@@ -118,6 +118,12 @@ class Publishing:
         self._overlay.forget_draft(draft.node.parent, draft)
         draft.staged.close(keep=True)
 
+    async def withdraw(self, draft: Draft) -> None:
+        """Forget a draft that is nothing but a copy of what is stored."""
+        assert draft.node.parent is not None
+        self._overlay.forget_draft(draft.node.parent, draft)
+        await draft.staged.discard()
+
     async def _publish_later(self, draft: Draft) -> None:
         try:
             async with draft.lock:

@@ -37,12 +37,13 @@ from icatfs.fs.publishing import Publishing, Types, WritingServices, dataset_of
 from icatfs.fs.removing import Removing
 from icatfs.fs.renaming import Renaming
 from icatfs.fs.replacing import Replacing
+from icatfs.fs.revising import Revising
 from icatfs.values import DatafileId, InvestigationId, Kind, WriteMode
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from icatfs.fs.ports import Caller
+    from icatfs.fs.ports import Caller, Fill
     from icatfs.staging.journal import Entry
 
 _BUSY_RETRY_S = (0.2, 0.5, 1.0, 2.0, 5.0)
@@ -77,6 +78,7 @@ class Writing:
         self.publishing = Publishing(
             services, overlay, permission.own_files, nursery, replacing=self._replacing
         )
+        self._revising = Revising(services, permission, overlay, self.publishing, self._replacing)
         guard = DeletionGuard(unlimited=options.allow_recursive_delete)
         self._removing = Removing(services, permission, overlay, guard)
         self._renaming = Renaming(
@@ -103,7 +105,7 @@ class Writing:
 
     def is_own_file(self, datafile: int) -> bool:
         """The same of a stored file, by its id."""
-        return self._mode is WriteMode.READ_WRITE or datafile in self._own_files
+        return self._permission.is_own_file(datafile)
 
     def may_add(self, folder: Node) -> bool:
         """Whether entries can be made in this folder."""
@@ -147,6 +149,10 @@ class Writing:
             )
         draft.handles += 1
         return draft
+
+    async def revise(self, node: Node, fill: Fill | None) -> Draft:
+        """A stored file opened for writing; see `Revising.revise`."""
+        return await self._revising.revise(node, fill)
 
     async def mkdir(self, folder: Node, name: str) -> Node:
         """A new folder: a Dataset in a visit, a local folder inside a dataset.
@@ -202,7 +208,8 @@ class Writing:
         draft = self._overlay.by_key(node.key)
         if draft is not None and not draft.published:
             draft.set_mtime(mtime_ns)
-            return
+            if draft.dirty:
+                return  # it goes with the bytes
         self._permission.check_changeable(node, "change")
         services = self._services
         when = datetime.fromtimestamp(mtime_ns // 1_000_000_000, UTC)

@@ -142,6 +142,133 @@ def test_saving_aside_and_renaming_replaces_a_stored_file(place: Place) -> None:
         place.has_only({"notes.txt": content})
 
 
+def test_a_file_written_again_is_a_new_version_under_its_name(place: Place) -> None:
+    path = place.dataset / "data.bin"
+    path.write_bytes(b"first")
+    number = path.stat().st_ino
+    place.facility.reset_counters()
+    for content in (b"second version", b"", b"3"):
+        path.write_bytes(content)
+        assert path.read_bytes() == content
+        assert (path.stat().st_size, path.stat().st_ino) == (len(content), number)
+        place.has_only({"data.bin": content})
+    counters = place.facility.counters()
+    assert counters["puts"] == 3
+    assert "ids/getData" not in counters["requests"]  # what one has just written is here
+    until(lambda: (place.other / "data.bin").read_bytes() == b"3")
+
+
+def test_bytes_are_changed_and_appended_in_place(place: Place) -> None:
+    path = place.dataset / "log"
+    path.write_bytes(b"one two three")
+    with open(path, "r+b") as file:
+        file.seek(4)
+        file.write(b"TWO")
+        file.flush()
+        assert path.stat().st_size == 13
+        assert path.read_bytes() == b"one TWO three"
+        assert place.contents() == {"log": b"one two three"}
+    place.has_only({"log": b"one TWO three"})
+    with open(path, "ab") as file:
+        file.write(b" four")
+    place.has_only({"log": b"one TWO three four"})
+    os.truncate(path, 7)
+    place.has_only({"log": b"one TWO"})
+    subprocess.run(["sh", "-c", f"echo -n more >> '{path}'"], check=True)
+    place.has_only({"log": b"one TWOmore"})
+    assert [entry.stat().st_size for entry in os.scandir(place.dataset)] == [11]
+
+
+def test_opening_for_writing_alone_makes_no_new_version(place: Place) -> None:
+    path = place.dataset / "file"
+    path.write_bytes(b"content")
+    place.facility.reset_counters()
+    with open(path, "r+b") as file:
+        assert file.read() == b"content"
+    assert place.facility.counters()["puts"] == 0
+    assert path.read_bytes() == b"content"
+    os.utime(path, (1_500_000_000, 1_500_000_000))
+    assert path.stat().st_mtime == 1_500_000_000
+    done = place.mounts.run("pending", "--json", "--state-dir", place.mounts.folder / "state")
+    assert done.stdout.strip() == "[]"
+
+
+def test_what_others_made_is_written_to_in_mode_rw_only(place: Place) -> None:
+    (place.dataset / "file").write_bytes(b"the first version")
+    until((place.other / "file").exists)
+    with open(place.other / "file", "r+b") as file:
+        file.write(b"THE")
+    place.has_only({"file": b"THE first version"})
+    until(lambda: (place.dataset / "file").read_bytes() == b"THE first version")
+    for flags in (os.O_WRONLY, os.O_RDWR | os.O_TRUNC, os.O_WRONLY | os.O_APPEND):
+        with fails_with(errno.EPERM):
+            os.open(place.add / VISIT / STORED / "e208945.dat", flags)
+    assert "this mount did not make it" in place.mounts.log()
+
+
+def test_a_file_renamed_while_it_is_written_to_has_its_bytes_under_the_new_name(
+    place: Place,
+) -> None:
+    path = place.dataset / "before"
+    path.write_bytes(b"content")
+    with open(path, "ab") as file:
+        file.write(b" and")
+        path.rename(place.dataset / "after")
+        file.write(b" more")
+    place.has_only({"after": b"content and more"})
+    assert os.listdir(place.dataset) == ["after"]
+
+
+def test_a_file_removed_while_it_is_written_to_is_gone(place: Place) -> None:
+    path = place.dataset / "file"
+    path.write_bytes(b"content")
+    with open(path, "ab") as file:
+        file.write(b" more")
+        path.unlink()
+        assert os.listdir(place.dataset) == []
+        file.write(b" still")
+    assert place.names() == []
+
+
+def test_without_the_right_to_replace_opening_is_refused_and_nothing_is_sent(
+    place: Place,
+) -> None:
+    path = place.dataset / "file"
+    path.write_bytes(b"content")
+    place.facility.faults(
+        {
+            "kind": "error",
+            "endpoint": "icat/entityManager",
+            "method": "POST",
+            "entity": "datafileModTime",
+            "status": 403,
+            "code": "INSUFFICIENT_PRIVILEGES",
+            "message": "UPDATE access to this Datafile is not allowed.",
+        }
+    )
+    place.facility.reset_counters()
+    with fails_with(errno.EACCES):
+        path.write_bytes(b"new")
+    place.facility.clear_faults()
+    assert place.facility.counters()["puts"] == 0
+    assert place.contents() == {"file": b"content"}
+    assert "UPDATE access to this Datafile is not allowed" in place.mounts.log()
+
+
+def test_h5py_appends_to_a_stored_file(place: Place) -> None:
+    script = """
+import sys, h5py, numpy
+with h5py.File(sys.argv[1], "a") as tree:
+    tree[sys.argv[2]] = numpy.arange(1000)
+    print(sorted(tree))
+"""
+    for name in ("first", "second"):
+        done = place.mounts.python(script, place.dataset / "result.h5", name)
+        assert done.returncode == 0, done.stderr
+    assert done.stdout == "['first', 'second']\n"
+    until(lambda: place.names() == ["result.h5"])
+
+
 def test_a_name_is_not_taken_where_the_program_forbids_it(place: Place) -> None:
     for name in "ab":
         (place.dataset / name).write_bytes(name.encode())

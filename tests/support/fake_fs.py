@@ -41,7 +41,7 @@ from icatfs.errors import (
     RecallTimeout,
 )
 from icatfs.fs.filesystem import FileSystem, FsOptions
-from icatfs.fs.ports import CallerProbe, Notifier, Opener
+from icatfs.fs.ports import Caller, CallerProbe, Notifier, Opener
 from icatfs.icat.records import DatafileRow, DatasetRow, FacilityRow, InvestigationRow
 from icatfs.recall.admission import FREE, Admission
 from icatfs.recall.policy import Asker, Program
@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from icatfs.fs.ports import Caller
+    from icatfs.fs.ports import Caller, Fill
     from icatfs.recall.units import UnitStatus
 
 WHEN = datetime(2025, 5, 4, 3, 2, 1, tzinfo=UTC)
@@ -511,6 +511,9 @@ class FakeWriting:
             raise NotPermitted(f"{node.name} exists and is not changed")
         draft.handles += 1
         return draft
+
+    async def revise(self, node: Node, fill: Fill | None) -> FakeDraft:
+        return await self.edit(node, Caller(0, 0, 0))
 
     async def mkdir(self, folder: Node, name: str) -> Node:
         path = f"{folder.path_in_dataset}/{name}".lstrip("/")
