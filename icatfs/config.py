@@ -51,6 +51,9 @@ SETTINGS = frozenset(
         "dataset_type",
         "allow_recursive_delete",
         "close_wait",
+        "temporary_names",
+        "staging_size",
+        "staging_free",
         "unmount_wait",
         "max_requests",
         "bulk_budget",
@@ -111,6 +114,12 @@ class Config:
     """How long ``close`` keeps trying while the server is busy or restores."""
     unmount_wait_s: float = 300.0
     """How long stopping waits for files that are not sent yet."""
+    temporary_names: str | None = None
+    """Patterns of names that stay local, separated by blanks; after ``+`` beside the usual ones."""
+    staging_size: int | None = None
+    """How much may wait to be sent; None: what the disk has but for ``staging_free``."""
+    staging_free: int = 256 * 2**20
+    """How much of the disk is left to others."""
     max_requests: int = 4
     bulk_budget: int = 2**30
     """The largest dataset of small files that is fetched as one zip; 0: never."""

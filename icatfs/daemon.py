@@ -31,6 +31,7 @@ from icatfs.content.transfer import Transfer, open_transfer
 from icatfs.control import Command, Talk, open_control
 from icatfs.errors import ConfigError, NotAFacility, NotFound, ProtocolError, Unsent
 from icatfs.fs.fetching import Fetcher
+from icatfs.fs import temporary
 from icatfs.fs.filesystem import FileSystem, FsOptions, open_filesystem
 from icatfs.fs.publishing import WritingServices
 from icatfs.fs.recalls import Survey
@@ -213,6 +214,7 @@ async def _build(
                 config.dataset_type,
                 config.unmount_wait_s,
                 allow_recursive_delete=config.allow_recursive_delete,
+                temporary_names=temporary.patterns(config.temporary_names),
             ),
         )
     )

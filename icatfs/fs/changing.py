@@ -84,14 +84,16 @@ class Changing:
 
     # Files.
 
-    async def create(self, parent: int, name: str, caller: Caller) -> tuple[Opened, Attributes]:
+    async def create(
+        self, parent: int, name: str, caller: Caller, flags: int = os.O_RDWR
+    ) -> tuple[Opened, Attributes]:
         """A new, empty file, open; counted as one lookup."""
         folder = self._entries.folder(parent)
         with self._entries.reporting(parent), self._waits.waiting():
             self._check(caller, name)
             draft = await self._writing.create(folder.node, name, caller)
         inode = self._inodes.remember(draft.node, parent)
-        return self._opened(inode, draft, caller), self._entries.show(inode)
+        return self._opened(inode, draft, flags, caller), self._entries.show(inode)
 
     async def open(self, inode: Inode, flags: int, caller: Caller) -> Opened:
         """Open a file for writing, or one that is not published yet for whatever."""
@@ -99,9 +101,9 @@ class Changing:
             self._check(caller)
         draft = await self._edit(inode, caller, empty=bool(flags & os.O_TRUNC))
         if flags & os.O_TRUNC:
-            draft.truncate(0)
+            await _cut(draft, 0)
         keep = self._entries.pages_are_of(inode)
-        return replace(self._opened(inode, draft, caller), keep_cache=keep)
+        return replace(self._opened(inode, draft, flags, caller), keep_cache=keep)
 
     async def _edit(self, inode: Inode, caller: Caller, *, empty: bool) -> Draft:
         """The draft behind a file; of a stored one it is made, with its bytes unless ``empty``."""
@@ -114,35 +116,59 @@ class Changing:
 
     def is_draft(self, inode: Inode) -> bool:
         """Whether the file has bytes that are not at the facility: then these are read."""
-        return self._writing.draft(inode.node.key) is not None
+        draft = self._writing.draft(inode.node.key)
+        return draft is not None and not draft.is_stored
 
-    def write(self, fh: int, offset: int, data: bytes) -> int:
+    async def write(self, fh: int, offset: int, data: bytes) -> int:
         """Write all of ``data``; returns how much that is."""
         handle = self._draft_handle(fh)
         with self._entries.reporting(handle.inode.number):
+            if handle.draft.is_stored:
+                await handle.draft.revise()
             return handle.draft.write(offset, data)
 
     async def flush(self, handle: DraftHandle) -> None:
-        """A descriptor was closed; the opener's last close publishes and tells how that went."""
+        """A descriptor was closed; the opener's last close publishes and tells how that went.
+
+        That of a reader changes nothing. Nor does that of a program that was killed: nobody said
+        that the file is whole.
+        """
+        if not handle.writes or handle.killed:
+            return
         number = handle.inode.number
+        if handle.process and self._probe.was_killed(handle.process):
+            handle.killed = handle.draft.killed = True
+            return
         with self._entries.reporting(number), self._waits.waiting(handle.process):
             await handle.draft.flush(self._still_open(handle))
         self._inodes.update(handle.inode, handle.draft.node)
         self._entries.pages_written(handle.inode)
 
     async def fsync(self, fh: int) -> None:
-        """Return when what was written to the handle is safe on the local disk."""
-        handle = self._handles.file(fh)
-        if isinstance(handle, DraftHandle):
-            with self._entries.reporting(handle.inode.number), self._waits.waiting():
-                await handle.draft.sync()
+        """Return when the facility has what was written, or the local disk where that is all.
 
-    def _opened(self, inode: Inode, draft: Draft, caller: Caller) -> Opened:
-        process = self._probe.process_of(caller.pid)
-        return Opened(self._handles.open_file(DraftHandle(inode, process, draft)))
+        The kernel calls this after each write to a file opened with ``O_SYNC``, too: for such a
+        file, as for one with a temporary name, safe means safe on the local disk.
+        """
+        handle = self._handles.file(fh)
+        if not isinstance(handle, DraftHandle):
+            return
+        with self._entries.reporting(handle.inode.number), self._waits.waiting(handle.process):
+            await handle.draft.sync(publish=handle.writes and not handle.is_synchronous)
+        self._inodes.update(handle.inode, handle.draft.node)
+
+    def _opened(self, inode: Inode, draft: Draft, flags: int, caller: Caller) -> Opened:
+        handle = DraftHandle(
+            inode,
+            self._probe.process_of(caller.pid),
+            draft,
+            writes=flags & os.O_ACCMODE != os.O_RDONLY,
+            is_synchronous=bool(flags & os.O_DSYNC),
+        )
+        return Opened(self._handles.open_file(handle))
 
     def _still_open(self, handle: DraftHandle) -> bool:
-        """Whether the opener has more descriptors of the file; no where that cannot be seen."""
+        """Whether the opener can write through another descriptor; no where that is not seen."""
         if not handle.process:
             return False
         return bool(self._probe.holds(handle.process, handle.inode.number))
@@ -182,12 +208,12 @@ class Changing:
         if inode.node.is_folder:
             raise IsADirectory(f"{inode.node.name} is a folder")
         if fh is not None:
-            self._draft_handle(fh).draft.truncate(size)
+            await _cut(self._draft_handle(fh).draft, size)
             return
         draft = await self._edit(inode, caller, empty=size == 0)
         failure: IcatfsError | None = None
         try:
-            draft.truncate(size)
+            await _cut(draft, size)
             if not self._handles.is_open(inode.number):
                 await draft.flush(still_open=False)
         except IcatfsError as error:
@@ -272,3 +298,10 @@ class Changing:
             name.encode()
         except UnicodeEncodeError:
             raise BadName("the catalogue holds names in UTF-8 only") from None
+
+
+async def _cut(draft: Draft, size: int) -> None:
+    """Cut or extend a draft, as a new version where it is stored already."""
+    if draft.is_stored and size != draft.node.size:
+        await draft.revise()
+    draft.truncate(size)

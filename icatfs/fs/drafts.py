@@ -8,7 +8,6 @@ so it lives here until a file does.
 
 from __future__ import annotations
 
-import fnmatch
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
@@ -27,36 +26,36 @@ if TYPE_CHECKING:
     from icatfs.icat.records import DatafileRow
     from icatfs.staging.staged import StagedFile
 
-TEMPORARY_NAMES = (
-    ".*.[A-Za-z0-9][A-Za-z0-9][A-Za-z0-9][A-Za-z0-9][A-Za-z0-9][A-Za-z0-9]",  # rsync
-    "*.sw[a-p]",
-    "*~",
-    "4913",  # vim, probing whether it may write here
-    ".goutputstream-*",
-    "*.part",
-    "*.partial",
-    ".~lock.*",
-    ".fuse_hidden*",
-    ".nfs*",
-    "sed[A-Za-z0-9][A-Za-z0-9][A-Za-z0-9][A-Za-z0-9][A-Za-z0-9][A-Za-z0-9]",  # sed -i
-)
-"""Names that programs give to files they will rename or remove: such a file stays local."""
-
-
-def is_temporary(name: str) -> bool:
-    """Whether a file of this name is kept local until it is renamed."""
-    return any(fnmatch.fnmatchcase(name, pattern) for pattern in TEMPORARY_NAMES)
-
 
 class Publisher(Protocol):
     """What a draft needs of `icatfs.fs.publishing`."""
+
+    def is_temporary(self, name: str) -> bool:
+        """Whether a file of this name stays local."""
+        ...
+
+    def written(self, draft: Draft) -> None:
+        """Bytes were added: they may be sent while the next ones are written."""
+        ...
+
+    def changed(self, draft: Draft) -> None:
+        """Its name, or bytes that were there, have changed: what was sent of it is void."""
+        ...
 
     async def publish(self, draft: Draft) -> None:
         """Bring a draft to the facility, now; called with its lock held."""
         ...
 
+    async def revise(self, draft: Draft) -> None:
+        """Make a published draft writable, as the next version; called with its lock held."""
+        ...
+
     def publish_later(self, draft: Draft) -> None:
         """Bring a draft that nobody has open to the facility in the background."""
+        ...
+
+    async def keep(self, draft: Draft, reason: str) -> None:
+        """Stop showing a draft that is not whole, and record why; its bytes stay."""
         ...
 
     def give_up(self, draft: Draft) -> None:
@@ -68,12 +67,16 @@ class Publisher(Protocol):
         ...
 
 
+KILLED = "incomplete: the program that wrote it was killed"
+
+
 class Draft:
-    """One file on its way out: writable until the facility has it.
+    """One file on its way out: writable until the facility has it, then again as its next version.
 
     Invariants: ``node`` has a negative datafile id until the file is published, then the real one;
     ``dirty`` is true as long as the facility does not have the present bytes; a ``removed`` draft
-    is in no folder, and its bytes go with the last handle.
+    is in no folder, and its bytes go with the last handle. ``staged`` is where the present bytes
+    are: once they are published they may be cached content, and are never written to again.
     """
 
     def __init__(self, publisher: Publisher, staged: StagedFile, node: Node, name: str) -> None:
@@ -95,10 +98,14 @@ class Draft:
         self.published = False
         self.failed = False
         self.removed = False
+        self.sending = False
+        """Whether its publication is under way: its bytes must not change now."""
+        self.killed = False
+        """Whether a program that wrote to it was killed, and nobody has closed it since."""
+        self.row: DatafileRow | None = None
+        """The catalogue's entry of what was published last."""
         self.replaces: DatafileRow | None = None
         """The stored datafile that it is a new version of; None for a new name."""
-        self.sending = False
-        """Whether its bytes are being sent: they must not change now."""
 
     @property
     def node(self) -> Node:
@@ -115,13 +122,32 @@ class Draft:
     @property
     def is_local(self) -> bool:
         """Whether its name says that it is not meant for the facility."""
-        return is_temporary(self._node.name)
+        return self._publisher.is_temporary(self._node.name)
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether the facility has its bytes, so that `revise` must come before a write."""
+        return self.published or self.staged.row is not None
+
+    async def revise(self) -> None:
+        """Make it writable after it was published: as a new version of what is stored.
+
+        Raises NotPermitted where stored files cannot be replaced, NoSpace, StagingFailed.
+        """
+        async with self.lock:
+            if self.staged.row is not None:  # the close that sent it was interrupted
+                await self._publisher.publish(self)
+            if self.published:
+                await self._publisher.revise(self)
 
     def write(self, offset: int, data: bytes) -> int:
-        """Write all of ``data``; NoSpace, or NotPermitted once the facility has the file."""
+        """Write all of ``data``; NoSpace, Busy while it is sent, NotPermitted once it is stored."""
         self._check_open()
+        if offset < self.staged.size:
+            self._publisher.changed(self)
         written = self.staged.pwrite(offset, data)
         self._touch()
+        self._publisher.written(self)
         return written
 
     def read(self, offset: int, size: int) -> bytes:
@@ -129,10 +155,11 @@ class Draft:
         return self.staged.pread(offset, size)
 
     def truncate(self, size: int) -> None:
-        """Cut or extend with zeroes; NoSpace, or NotPermitted once the facility has the file."""
+        """Cut or extend with zeroes; NoSpace, Busy, or NotPermitted once it is stored."""
         if size == self.node.size:
             return
         self._check_open()
+        self._publisher.changed(self)
         self.staged.truncate(size)
         self._touch()
 
@@ -140,39 +167,60 @@ class Draft:
         """Give it a time of its own; holds until it is written again."""
         self._mtime_ns = mtime_ns
 
-    async def sync(self) -> None:
-        """Return when the bytes written so far are on the local disk."""
-        if not self.published:
+    async def sync(self, *, publish: bool) -> None:
+        """Return when the bytes written so far are at the facility, or else on the local disk.
+
+        On the local disk only: what has a temporary name, and without ``publish``. Raises what an
+        upload raises.
+        """
+        if self.published:
+            return
+        if not publish or self.removed or self.is_local:
             await self.staged.sync()
+            return
+        async with self.lock:
+            await self._publisher.publish(self)
 
     async def flush(self, still_open: bool) -> None:
         """A descriptor was closed; publish if it was the opener's last.
 
         Raises what the upload raises: AccessDenied, Exists, NoSpace, Busy, FacilityUnreachable ...
         """
-        if still_open or not self.dirty or self.removed or self.is_local:
+        if still_open:
+            return
+        self.killed = False
+        if not self.dirty or self.removed or self.is_local:
             return
         async with self.lock:
             await self._publisher.publish(self)
 
     async def release(self) -> None:
-        """One handle less; what no close published is published in the background."""
+        """One handle less; what no close published is published in the background.
+
+        But not what a program left that was killed: it must not look whole.
+        """
         self.handles -= 1
         if self.handles:
             return
         if self.removed:
+            self._publisher.changed(self)
             await self.staged.discard()
         elif self.published:
             self.staged.close(keep=False)
         elif not self.dirty:
             await self._publisher.withdraw(self)
+        elif self.is_local:
+            return  # its name will change, or it will be removed
+        elif self.killed:
+            await self._publisher.keep(self, KILLED)
         elif self.failed:
             self._publisher.give_up(self)
-        elif not self.is_local:
+        else:
             self._publisher.publish_later(self)
 
     def move(self, node: Node, name: str) -> None:
         """It has another name now."""
+        self._publisher.changed(self)
         self._node, self.name = node, name
 
     def is_as_stored(self) -> None:
@@ -180,16 +228,22 @@ class Draft:
         assert self.replaces is not None
         self.dirty, self._mtime_ns = False, self._node.mtime_ns
 
-    def become(self, node: Node) -> None:
+    def become(self, node: Node, row: DatafileRow) -> None:
         """The facility has it: from now on it is this entry."""
-        self._node, self.published, self.dirty, self.failed = node, True, False, False
+        self._node, self.row, self.replaces = node, row, None
+        self.published, self.dirty, self.failed = True, False, False
+
+    def continue_in(self, staged: StagedFile) -> None:
+        """It is the next version of what was published, with these bytes to begin with."""
+        self.staged, self.replaces = staged, self.row
+        self.published, self.dirty, self._mtime_ns = False, True, None
 
     def _touch(self) -> None:
         self._mtime_ns = None
         self.dirty = True
 
     def _check_open(self) -> None:
-        if self.sending:
+        if self.sending or (self.staged.is_frozen and not self.published):
             raise Busy(f"{self._node.name} is being sent to the facility; write to it before")
         if self.published:
             raise NotPermitted(
@@ -202,8 +256,8 @@ class Overlay:
     """The local entries of a mount, by folder.
 
     Invariants: no two entries of one folder have the same name; every draft in a folder is also
-    found by the key it had first. A published draft is in no folder, but found by its key as long
-    as somebody has it; one that was given up is not.
+    found by the key it had first. A published draft is in no folder, but found by that key and by
+    its catalogue entry's as long as somebody has it; one that was given up is not.
     """
 
     def __init__(self) -> None:
@@ -240,16 +294,29 @@ class Overlay:
 
     def drop_draft(self, folder: NodeKey, draft: Draft) -> None:
         """No longer show a draft."""
+        self._drop(folder, draft.node.name, draft)
+
+    def _drop(self, folder: NodeKey, name: str, draft: Draft) -> None:
         drafts = self._drafts.get(folder, {})
-        if drafts.get(draft.node.name) is draft:
-            del drafts[draft.node.name]
+        if drafts.get(name) is draft:
+            del drafts[name]
         if not drafts:
             self._drafts.pop(folder, None)
+
+    def published(self, folder: NodeKey, name: str, draft: Draft) -> None:
+        """No longer show a draft beside the catalogue's entry, but find it by that one's key."""
+        self._drop(folder, name, draft)
+        self._by_key[draft.node.key] = draft
+
+    def drafts(self) -> list[Draft]:
+        """All drafts that are shown or open."""
+        return list({id(draft): draft for draft in self._by_key.values()}.values())
 
     def forget_draft(self, folder: NodeKey, draft: Draft) -> None:
         """No longer show a draft, and no longer find it by its key."""
         self.drop_draft(folder, draft)
         self._by_key.pop(draft.key, None)
+        self._by_key.pop(draft.node.key, None)
 
     def add_folder(self, parent: NodeKey, folder: Node) -> None:
         """Show a local folder."""

@@ -342,10 +342,13 @@ class FileSystem(Generic[F]):
     async def release(self, fh: int) -> None:
         """The last descriptor of the handle is gone; nobody hears of errors any more."""
         handle = self._handles.release_file(fh)
-        if isinstance(handle, DraftHandle):
-            await handle.draft.release()
-        else:
+        if not isinstance(handle, DraftHandle):
             handle.file.close()
+            return
+        await handle.draft.release()
+        node = handle.draft.node
+        if node.key.id < 0 and self._writing.draft(node.key) is None:  # it could not be stored
+            self._notifier.invalidate_entry(handle.inode.parent, node.name)
 
 
 @asynccontextmanager

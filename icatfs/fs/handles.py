@@ -57,7 +57,13 @@ class DraftHandle:
 
     inode: Inode
     process: int
+    """Who opened it, 0 where that cannot be known."""
     draft: Draft
+    writes: bool = True
+    is_synchronous: bool = False
+    """Opened with ``O_SYNC``: each write is to be safe when it returns."""
+    killed: bool = False
+    """Whether the opener was killed while it could write."""
 
 
 _WINDOW = 256

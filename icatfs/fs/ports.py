@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from icatfs.catalogue.node import Glimpse, Node, NodeKey
     from icatfs.errors import DataArchived
@@ -73,10 +73,14 @@ class CallerProbe(Protocol):
         ...
 
     def holds(self, process: int, ino: int) -> bool | None:
-        """Whether a descriptor of the process is still open on this inode of the mount.
+        """Whether the process can still write to this inode of the mount, by some descriptor.
 
         False also when the process is gone; None when it cannot be looked into.
         """
+        ...
+
+    def was_killed(self, process: int) -> bool:
+        """Whether the process is ending, or has ended, because of a signal."""
         ...
 
 
@@ -257,12 +261,24 @@ class Draft(Protocol):
         """Current facts; the catalogue's node from publication on."""
         ...
 
+    killed: bool
+    """Whether a program that wrote to it was killed: then `release` does not publish it."""
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether the facility has its bytes: then `revise` must come before a change."""
+        ...
+
+    async def revise(self) -> None:
+        """Make it a new version of what is stored; raises `NotPermitted`."""
+        ...
+
     def write(self, offset: int, data: bytes) -> int: ...
     def read(self, offset: int, size: int) -> bytes: ...
     def truncate(self, size: int) -> None: ...
     def set_mtime(self, mtime_ns: int) -> None: ...
-    async def sync(self) -> None:
-        """Return when what was written is safe on the local disk."""
+    async def sync(self, *, publish: bool) -> None:
+        """Return when what was written is at the facility, or else on the local disk."""
         ...
 
     async def flush(self, still_open: bool) -> None:

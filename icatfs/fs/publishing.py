@@ -15,6 +15,7 @@ from icatfs.icat.session import SessionKeeper
 from icatfs.ids.client import IdsClient
 from icatfs.staging.archives import Archive
 from icatfs.staging.area import StagingArea
+from icatfs.staging.staged import StagedFile
 from icatfs.staging.swaps import Swaps
 from icatfs.staging.uploader import Target, Uploader
 from icatfs.values import DatafileId, DatasetId, FacilityId, Kind
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from icatfs.fs.drafts import Draft, Overlay
     from icatfs.fs.replacing import Replacing
+    from icatfs.fs.temporary import TemporaryNames
     from icatfs.icat.records import DatafileRow, Named
 
 log = logging.getLogger(__name__)
@@ -44,6 +46,20 @@ class WritingServices:
     archive: Archive
 
 
+_OPEN = "incomplete: it was open when the mount ended"
+_TEMPORARY = "its name is one for the meantime, and was not changed"
+
+
+@dataclass(slots=True)
+class _Version:
+    """A new version of a stored file, before its draft is one."""
+
+    staged: StagedFile
+    name: str
+    node: Node
+    mtime_ns: int
+
+
 class Publishing:
     """Publishes the drafts of one mount.
 
@@ -58,6 +74,7 @@ class Publishing:
         own_files: set[DatafileId],
         nursery: trio.Nursery,
         *,
+        temporary: TemporaryNames,
         replacing: Replacing,
     ) -> None:
         # given
@@ -65,52 +82,116 @@ class Publishing:
         self._overlay = overlay
         self._own_files = own_files
         self._nursery = nursery
+        self._temporary = temporary
         self._replacing = replacing
         # mutable
         self.under_way = 0
+
+    def is_temporary(self, name: str) -> bool:
+        """Whether a file of this name stays local."""
+        return self._temporary.has(name)
+
+    def written(self, draft: Draft) -> None:
+        """Bytes were added to a draft: a large one is sent while it is written."""
+
+    def changed(self, draft: Draft) -> None:
+        """What was sent of a draft is void."""
 
     async def publish(self, draft: Draft) -> None:
         """Bring a draft to the facility, now; called with its lock held.
 
         On return the facility has the bytes, compared, the catalogue shows them, and the cache
-        holds them. Raises what the upload raises; the draft is then marked as failed.
+        holds them. Raises what the upload raises; the draft is then marked as failed. Cancelled,
+        the upload goes on: whoever asks next waits for the same one.
         """
         if not draft.dirty or draft.removed:
             return
         services = self._services
-        draft.failed = True  # until proved otherwise: release must not repeat what close reported
         folder = draft.node.parent
         assert folder is not None
-        dataset = await services.catalogue.node(NodeKey(Kind.DATASET, dataset_of(draft.node)))
-        draft.sending = True
+        draft.failed, draft.sending = False, True
         try:
+            dataset = await services.catalogue.node(NodeKey(Kind.DATASET, dataset_of(draft.node)))
             row = await self._send(draft, dataset)
+        except IcatfsError:
+            draft.failed = True  # release must not repeat what close reported
+            raise
         finally:
             draft.sending = False
-        self._overlay.drop_draft(folder, draft)
         node = services.catalogue.adopt(dataset, row)
         self._own_files.add(row.id)
         services.store.adopt(node.version, draft.staged.path)
-        draft.become(node)
+        before = draft.node
+        draft.become(node, row)
+        self._overlay.published(folder, before.name, draft)
 
     async def _send(self, draft: Draft, dataset: Node) -> DatafileRow:
         if draft.replaces is not None:
             row = await self._replacing.replace(draft, draft.replaces)
             self._own_files.discard(draft.replaces.id)
-            draft.replaces = None
             return row
-        target = Target(
+        return await self._services.uploader.store(draft.staged, self._target(draft, dataset.name))
+
+    def _target(self, draft: Draft, dataset_name: str) -> Target:
+        return Target(
             dataset=dataset_of(draft.node),
             name=draft.name,
-            shown=f"{dataset.name}/{draft.name}",
+            shown=f"{dataset_name}/{draft.name}",
             mtime_ns=draft.mtime_ns,
         )
-        return await self._services.uploader.store(draft.staged, target)
+
+    async def revise(self, draft: Draft) -> None:
+        """Make a published draft writable, as the next version; called with its lock held.
+
+        Its bytes are copied, for those that were published may be the cache's by now. Cancelled,
+        it is as before.
+        """
+        node, before, row = draft.node, draft.staged, draft.row
+        assert row is not None
+        staged = await self._services.area.begin(dataset_of(node), draft.name, node.path_in_dataset)
+        try:
+            await staged.copy_from(before)
+            await self._replacing.begin(_Version(staged, draft.name, node, draft.mtime_ns), row)
+        except BaseException:  # not swallowed: nobody else knows of the new file
+            staged.close(keep=False)
+            raise
+        draft.continue_in(staged)
+        before.close(keep=False)
 
     def publish_later(self, draft: Draft) -> None:
         """Bring a draft that nobody has open to the facility in the background."""
         self.under_way += 1
         self._nursery.start_soon(self._publish_later, draft)
+
+    async def keep(self, draft: Draft, reason: str) -> None:
+        """Stop showing a draft that is not whole, and record why; its bytes stay."""
+        log.warning("%s is kept in %s: %s", draft.name, draft.staged.path, reason)
+        failure: IcatfsError | None = None
+        try:
+            await draft.staged.remark(reason)
+        except IcatfsError as error:
+            failure = error
+        if failure is not None:
+            log.error("%s: the reason could not be recorded: %s", draft.name, failure)
+        self.give_up(draft)
+
+    async def settle(self) -> None:
+        """The mount ends: keep what is open still, or has a temporary name, and say why."""
+        for draft in self._overlay.drafts():
+            staged = draft.staged
+            if draft.published or draft.removed or staged.is_frozen or staged.closed:
+                continue
+            if not draft.handles and not draft.is_local:
+                continue  # about to be sent
+            reason = _TEMPORARY if draft.is_local and not draft.handles else _OPEN
+            failure: IcatfsError | None = None
+            try:
+                await staged.sync()
+            except IcatfsError as error:
+                failure = error
+            if failure is not None:
+                log.error("%s is not safe on the local disk: %s", draft.name, failure)
+            await self.keep(draft, reason)
 
     def give_up(self, draft: Draft) -> None:
         """Stop showing a draft that could not be stored; its bytes stay in the staging folder."""
@@ -128,10 +209,12 @@ class Publishing:
         try:
             async with draft.lock:
                 await self.publish(draft)
-            draft.staged.close(keep=False)
+            if not draft.handles:
+                draft.staged.close(keep=False)
         except IcatfsError as error:
             log.error("%s could not be stored after it was closed: %s", draft.name, error)
-            self.give_up(draft)
+            if not draft.handles:
+                self.give_up(draft)
         finally:
             self.under_way -= 1
 

@@ -14,6 +14,7 @@ catalogue every intermediate name; such a file is published by the rename to its
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -38,6 +39,7 @@ from icatfs.fs.removing import Removing
 from icatfs.fs.renaming import Renaming
 from icatfs.fs.replacing import Replacing
 from icatfs.fs.revising import Revising
+from icatfs.fs.temporary import TEMPORARY_NAMES, TemporaryNames
 from icatfs.values import DatafileId, InvestigationId, Kind, WriteMode
 
 if TYPE_CHECKING:
@@ -57,6 +59,7 @@ class WritingOptions:
     dataset_type: str | None = None
     drain_s: float = 300.0
     allow_recursive_delete: bool = False
+    temporary_names: Sequence[str] = TEMPORARY_NAMES
 
 
 class Writing:
@@ -76,7 +79,12 @@ class Writing:
         self._types = Types(services, options.dataset_type)
         self._replacing = Replacing(services.swaps, services.catalogue, nursery)
         self.publishing = Publishing(
-            services, overlay, permission.own_files, nursery, replacing=self._replacing
+            services,
+            overlay,
+            permission.own_files,
+            nursery,
+            temporary=TemporaryNames(options.temporary_names),
+            replacing=self._replacing,
         )
         self._revising = Revising(services, permission, overlay, self.publishing, self._replacing)
         guard = DeletionGuard(unlimited=options.allow_recursive_delete)
@@ -142,7 +150,7 @@ class Writing:
         draft = self._overlay.by_key(node.key)
         if draft is None and node.key.id < 0:
             raise ContentChanged(f"{node.name} could not be stored and is no longer there")
-        if draft is None or draft.published:
+        if draft is None:
             raise NotPermitted(
                 f"{node.name} is stored at the facility and what is stored is not changed; "
                 "write to a new name"
@@ -246,6 +254,7 @@ async def open_writing(
     async with trio.open_nursery() as nursery:
         writing = Writing(services, options, nursery)
         yield writing
+        await writing.publishing.settle()
         nursery.cancel_scope.deadline = trio.current_time() + options.drain_s
 
 

@@ -21,6 +21,10 @@ from icatfs.recall.policy import Program
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+_FLAGS, _EXIT_CODE = 6, 49
+"""Places in /proc/<pid>/stat, counted from the state on."""
+_PF_EXITING = 0x4
+_SIGNAL_OF_EXIT = 0x7F
 _STOPS = (signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGCONT)
 _STOP_MASK = sum(1 << (number - 1) for number in _STOPS)
 
@@ -117,7 +121,7 @@ class ProcCallers:
         return not status or b"\nState:\tZ" in status
 
     def holds(self, process: int, ino: int) -> bool | None:
-        """Whether the process still has a descriptor of this inode of the mount.
+        """Whether the process can still write to this inode of the mount, by some descriptor.
 
         A descriptor that is being closed is not seen any more. None when we may not look.
         """
@@ -128,6 +132,22 @@ class ProcCallers:
             return False
         except (OSError, ValueError):
             return None
+
+    def was_killed(self, process: int) -> bool:
+        """Whether the process is ending, or has ended, because of a signal.
+
+        Its files are closed by the kernel before it vanishes, so whoever handles that can look.
+        False where nothing can be seen any more.
+        """
+        try:
+            text = (self._proc / str(process) / "stat").read_text(errors="replace")
+        except OSError:
+            return False
+        facts = text[text.rfind(")") + 2 :].split()  # from field 3 on, see proc(5)
+        if len(facts) <= _EXIT_CODE:
+            return False
+        is_ending = facts[0] in "ZX" or bool(int(facts[_FLAGS]) & _PF_EXITING)
+        return is_ending and int(facts[_EXIT_CODE]) & _SIGNAL_OF_EXIT != 0
 
     def _status(self, pid: int) -> bytes:
         """Asked for many processes, often: so without ceremony."""
@@ -165,4 +185,6 @@ class ProcCallers:
     @staticmethod
     def _is_on(fdinfo: str, mounts: frozenset[int], ino: int) -> bool:
         facts = dict(line.split(":", 1) for line in fdinfo.splitlines() if ":" in line)
-        return int(facts.get("ino", -1)) == ino and int(facts.get("mnt_id", -1)) in mounts
+        if int(facts.get("ino", -1)) != ino or int(facts.get("mnt_id", -1)) not in mounts:
+            return False
+        return int(facts.get("flags", "1"), 8) & os.O_ACCMODE != os.O_RDONLY

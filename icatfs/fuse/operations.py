@@ -204,12 +204,12 @@ class Operations(pyfuse3.Operations):
         ctx: pyfuse3.RequestContext,
     ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
         changes = self._fs.changes
-        opened, attributes = await changes.create(parent_inode, _text(name), _caller(ctx))
+        opened, attributes = await changes.create(parent_inode, _text(name), _caller(ctx), flags)
         return _file_info(opened), entry_attributes(attributes)
 
     @boundary
     async def write(self, fh: int, off: int, buf: bytes) -> int:
-        return self._fs.changes.write(fh, off, buf)
+        return await self._fs.changes.write(fh, off, buf)
 
     @boundary
     async def flush(self, fh: int) -> None:

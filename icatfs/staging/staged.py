@@ -6,21 +6,22 @@ import errno
 import os
 import time
 import zlib
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
 from icatfs.crashing import crash_point
 from icatfs.errors import IcatfsError, NoSpace, StagingFailed
-from icatfs.staging.journal import State
+from icatfs.staging.journal import PENDING, State
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
     from typing import Any
 
+    from icatfs.icat.records import DatafileRow
     from icatfs.staging.area import StagingArea
     from icatfs.values import DatafileFormatId
 
@@ -56,6 +57,42 @@ class StagedFile:
         self.state = State.BEGUN
         self._crc32 = 0
         self._crc32_stop = 0 if self.size == 0 else -1
+        self.row: DatafileRow | None = None
+        """The catalogue's entry, once the facility has the file."""
+        self._users = 0
+        self._is_frozen = False
+        self._closing: bool | None = None
+        """Whether to keep the bytes, if it is to be closed when its last user is done."""
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether its bytes are being sent as they are, or are stored: they must not change."""
+        return self._is_frozen or self.row is not None
+
+    @contextmanager
+    def in_use(self, *, frozen: bool = False) -> Iterator[None]:
+        """Its descriptor stays open in this block, whoever closes the file meanwhile."""
+        self._users += 1
+        self._is_frozen = self._is_frozen or frozen
+        try:
+            yield
+        finally:
+            self._users -= 1
+            self._is_frozen = self._is_frozen and not frozen
+            if not self._users and self._closing is not None:
+                self.close(keep=self._closing)
+
+    async def copy_from(self, other: StagedFile) -> None:
+        """Take the bytes of another file. Raises NoSpace, StagingFailed."""
+        with self.in_use(), other.in_use():
+            self._crc32_stop = -1
+            await self._area.beside(_copy, other._descriptor, self._descriptor)
+            self.size, self.mtime_ns = os.fstat(self._descriptor).st_size, other.mtime_ns
+
+    @property
+    def contiguous(self) -> int:
+        """How many bytes were written from the start on, one after another; -1 if not so."""
+        return self._crc32_stop
 
     def pwrite(self, offset: int, data: bytes) -> int:
         """Write all of ``data``; `NoSpace` when the staging disk is full."""
@@ -161,6 +198,11 @@ class StagedFile:
         await self._area.in_thread(record)
         self.state = state
 
+    async def remark(self, reason: str) -> None:
+        """Record why it is not at the facility, whatever its state."""
+        if self.state in PENDING:
+            await self.move(self.state, reason=reason)
+
     async def set_plan(self, plan: Mapping[str, Any] | None) -> None:
         """Record what is to be done with the file beyond sending it."""
         await self._area.in_thread(self._area.journal.set_plan, self.entry, plan)
@@ -181,11 +223,17 @@ class StagedFile:
     @property
     def closed(self) -> bool:
         """Whether nothing can be read or written any more."""
-        return self._descriptor < 0
+        return self._descriptor < 0 or self._closing is not None
 
     def close(self, *, keep: bool) -> None:
-        """Let go of the descriptor, and of the staged bytes unless they are kept."""
+        """Let go of the descriptor, and of the staged bytes unless they are kept.
+
+        Somebody who uses it meanwhile goes on, and it is closed after that.
+        """
         if self._descriptor < 0:
+            return
+        if self._users:
+            self._closing = keep
             return
         if not keep:
             crash_point("adopted")
@@ -254,6 +302,13 @@ def _measure(descriptor: int, size: int) -> Sealed:
         crc32 = zlib.crc32(block, crc32)
         offset += len(block)
     return Sealed(size, crc32)
+
+
+def _copy(source: int, target: int) -> None:
+    """All bytes of a file; file systems that can share them do, and holes stay holes elsewhere."""
+    size, offset = os.fstat(source).st_size, 0
+    while offset < size:
+        offset += os.copy_file_range(source, target, size - offset, offset, offset) or size
 
 
 def _sync_folder(folder: Path) -> None:

@@ -145,8 +145,11 @@ class Uploader:
         return await self._uploads.run(staged.entry, action)
 
     async def _store(self, staged: StagedFile, target: Target, then: Then | None) -> DatafileRow:
-        sealed = await staged.seal(mtime_ns=target.mtime_ns)
-        return await self._upload(staged, sealed, target, then)
+        if staged.row is not None:  # whoever waited for it has gone
+            return staged.row
+        with staged.in_use(frozen=True):
+            sealed = await staged.seal(mtime_ns=target.mtime_ns)
+            return await self._upload(staged, sealed, target, then)
 
     async def _store_again(
         self, staged: StagedFile, sealed: Sealed, target: Target, then: Then | None
@@ -193,7 +196,8 @@ class Uploader:
         else:
             row = await self._row(arrived.id)
         log.info("%s is stored, %d bytes", target.shown, sealed.size)
-        return row or _presumed(arrived, target)
+        staged.row = row or _presumed(arrived, target)
+        return staged.row
 
     async def not_stored(
         self, staged: StagedFile, shown: str, reason: IcatfsError, *, perhaps: bool = False

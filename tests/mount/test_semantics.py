@@ -412,13 +412,33 @@ until they are renamed."""
 
 
 def test_fsync(facility: FacilityHandle, point: Path) -> None:
-    """`fsync` brings the bytes to the local disk, not to the facility: `close` does that."""
+    """`fsync` is as good as `close`: it returns when the facility has what was written."""
     folder = point / VISIT / "new"
     folder.mkdir()
     with open(folder / "file", "wb") as file:
         file.write(b"x")
         file.flush()
         os.fsync(file.fileno())
+        assert stored(facility, "file") == [1]
+
+
+def test_killed_writer(facility: FacilityHandle, point: Path) -> None:
+    """What a program was writing when a signal ended it is kept as incomplete, and not sent."""
+    folder = point / VISIT / "new"
+    folder.mkdir()
+    script = f"exec > '{folder}/file'; echo half; kill -9 $$"
+    subprocess.run(["sh", "-c", script], check=False)
+    until(lambda: not (folder / "file").exists())
+    assert stored(facility, "file") == []
+
+
+def test_readers_publish_nothing(facility: FacilityHandle, point: Path) -> None:
+    """A file can be read while it is written; only closing what was open for writing publishes."""
+    folder = point / VISIT / "new"
+    folder.mkdir()
+    with open(folder / "file", "wb", buffering=0) as file:
+        file.write(b"x")
+        assert (folder / "file").read_bytes() == b"x"
         assert stored(facility, "file") == []
 
 

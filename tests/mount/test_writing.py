@@ -6,46 +6,17 @@ import errno
 import os
 import subprocess
 import sys
-import zlib
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support.mounts import Mounts, fails_with, until
+from support.mounts import Mounts, fails_with
+from support.writable import VISIT, Writable, fact, writable_on
 
-from icatfs.facility.testing import FacilityHandle, running_facility
+from icatfs.facility.testing import running_facility
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-VISIT = "ESNF/12100409-ST/1.1-P"
-
-
-@dataclass(frozen=True)
-class Writable:
-    """A facility, a mount of it, and a dataset made through the mount."""
-
-    mounts: Mounts
-    facility: FacilityHandle
-    point: Path
-    dataset: Path
-
-    def catalogued(self) -> dict[str, tuple[int, int | None]]:
-        """Datafile name to (size, CRC-32) of the dataset, as the facility has it."""
-        rows = self.facility.search(
-            "SELECT df.name, df.fileSize, df.checksum FROM Datafile df "
-            f"WHERE df.dataset.name = '{self.dataset.name}'"
-        )
-        return {name: (size, int(checksum, 16)) for name, size, checksum in rows}
-
-    def content(self, name: str) -> bytes:
-        """The stored bytes of a Datafile of the dataset."""
-        rows = self.facility.search(
-            f"SELECT df.id FROM Datafile df WHERE df.dataset.name = '{self.dataset.name}' "
-            f"AND df.name = '{name}'"
-        )
-        return self.facility.content(rows[0])
+    from pathlib import Path
 
 
 @pytest.fixture(params=["single", "dataset", "datafile"])
@@ -62,18 +33,6 @@ def options() -> list[str]:
 def writable(mounts: Mounts, options: list[str]) -> Iterator[Writable]:
     with running_facility("--storage", "single") as facility:
         yield from writable_on(mounts, facility, options)
-
-
-def writable_on(mounts: Mounts, facility: FacilityHandle, options: list[str]) -> Iterator[Writable]:
-    point = mounts.mount(facility, *options)
-    dataset = point / VISIT / "new-data"
-    dataset.mkdir()
-    yield Writable(mounts, facility, point, dataset)
-    mounts.unmount(point)
-
-
-def fact(content: bytes) -> tuple[int, int]:
-    return len(content), zlib.crc32(content)
 
 
 def test_a_file_is_at_the_facility_when_close_returns(writable: Writable) -> None:
@@ -308,19 +267,6 @@ def test_names_that_the_catalogue_cannot_hold_are_refused_at_once(writable: Writ
     with fails_with(errno.ENAMETOOLONG):
         (deep / ("n" * 254)).write_bytes(b"")
     assert writable.facility.counters()["puts"] == 0
-
-
-def test_a_writer_that_was_killed_leaves_what_it_wrote_at_the_facility(
-    writable: Writable,
-) -> None:
-    target = writable.dataset / "half"
-    script = (
-        "import os, signal, sys; f = open(sys.argv[1], 'wb', 0); f.write(b'half'); "
-        "os.kill(os.getpid(), signal.SIGKILL)"
-    )
-    subprocess.run([sys.executable, "-c", script, target], check=False)
-    until(lambda: "half" in writable.catalogued())
-    assert writable.content("half") == b"half"
 
 
 def test_all_three_storage_kinds_take_the_tutorials_files(mounts: Mounts, storage: str) -> None:

@@ -412,6 +412,14 @@ class FakeDraft:
     published: bool = False
     handles: int = 1
     fails_with: IcatfsError | None = None
+    killed: bool = False
+
+    @property
+    def is_stored(self) -> bool:
+        return self.published
+
+    async def revise(self) -> None:
+        await trio.lowlevel.checkpoint()
 
     def write(self, offset: int, data: bytes) -> int:
         self.content.extend(bytes(max(offset - len(self.content), 0)))
@@ -430,7 +438,7 @@ class FakeDraft:
     def set_mtime(self, mtime_ns: int) -> None:
         self.node = replace(self.node, mtime_ns=mtime_ns)
 
-    async def sync(self) -> None:
+    async def sync(self, *, publish: bool) -> None:
         await trio.lowlevel.checkpoint()
 
     async def flush(self, still_open: bool) -> None:
@@ -559,6 +567,7 @@ class FakeProbe:
         self.ended: set[int] = set()
         self.gone: set[int] = set()
         self.holding: set[tuple[int, int]] = set()
+        self.killed: set[int] = set()
 
     def process_of(self, pid: int) -> int:
         return pid
@@ -580,6 +589,9 @@ class FakeProbe:
 
     def holds(self, process: int, ino: int) -> bool | None:
         return (process, ino) in self.holding
+
+    def was_killed(self, process: int) -> bool:
+        return process in self.killed
 
 
 class FakeNotifier:

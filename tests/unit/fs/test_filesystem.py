@@ -399,7 +399,7 @@ async def test_flush_tells_whether_the_opener_has_more_descriptors(tmp_path: Pat
     fs = services.filesystem
     folder = (await walk(services, DATASET)).ino
     opened, attributes = await fs.changes.create(folder, "draft", ME)
-    fs.changes.write(opened.fh, 0, b"x")
+    await fs.changes.write(opened.fh, 0, b"x")
     probe.holding.add((ME.pid, attributes.ino))
     await fs.flush(opened.fh)
     probe.holding.clear()
@@ -421,7 +421,7 @@ async def test_a_draft_can_be_read_by_others_while_it_is_written(services: FakeS
     fs = services.filesystem
     folder = (await walk(services, DATASET)).ino
     opened, attributes = await fs.changes.create(folder, "draft", ME)
-    fs.changes.write(opened.fh, 2, b"x")
+    await fs.changes.write(opened.fh, 2, b"x")
     other = await fs.open(attributes.ino, os.O_RDONLY, OTHER)
     assert await fs.read(other.fh, 0, 10) == b"\0\0x"
     assert (await fs.getattr(attributes.ino, ME)).size == 3

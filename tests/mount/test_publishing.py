@@ -1,0 +1,287 @@
+"""When a file is published: whose close tells the truth, and what is never published.
+
+One mount for all; each test writes names of its own.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+from support.mounts import Mounts, fails_with, until
+from support.writable import Writable, fact, writable_on
+
+from icatfs.facility.testing import running_facility
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(scope="module")
+def writable(module_mounts: Mounts) -> Iterator[Writable]:
+    with running_facility("--storage", "single") as facility:
+        yield from writable_on(module_mounts, facility, ["--mode", "rw"])
+
+
+def pending(writable: Writable) -> dict[str, str]:
+    """Name to reason of what waits to be sent."""
+    return {one["name"]: one["reason"] for one in writable.mounts.status(writable.point)["pending"]}
+
+
+def shell(script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["sh", "-c", script, "sh", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+# Whose close.
+
+
+def test_a_reader_that_closes_a_file_being_written_publishes_nothing(writable: Writable) -> None:
+    path = writable.dataset / "read-meanwhile"
+    with path.open("wb", buffering=0) as file:
+        file.write(b"first")
+        assert subprocess.run(["cat", path], capture_output=True, check=True).stdout == b"first"
+        assert path.read_bytes() == b"first"
+        assert path.name not in writable.catalogued()
+        file.write(b" second")
+    assert writable.content(path.name) == b"first second"
+
+
+def test_the_writer_tells_the_truth_although_it_reads_on_by_another_descriptor(
+    writable: Writable,
+) -> None:
+    path = writable.dataset / "both-ways"
+    writer = path.open("wb", buffering=0)
+    with path.open("rb"):
+        writer.write(b"content")
+        writer.close()
+        assert writable.catalogued()[path.name] == fact(b"content")
+
+
+def test_a_duplicate_descriptor_counts_until_the_last_one_is_closed(writable: Writable) -> None:
+    path = writable.dataset / "duplicate"
+    first = os.open(path, os.O_WRONLY | os.O_CREAT)
+    second = os.dup(first)
+    os.write(first, b"one ")
+    os.close(first)
+    assert path.name not in writable.catalogued()
+    os.write(second, b"two")
+    os.close(second)
+    assert writable.content(path.name) == b"one two"
+
+
+@pytest.mark.parametrize(
+    ("name", "script", "content"),
+    [
+        ("subshell", '(echo a; /bin/echo b; echo c) > "$1"', b"a\nb\nc\n"),
+        ("exec", 'exec > "$1"; echo a; /bin/echo b; /bin/true', b"a\nb\n"),
+        ("tee", 'echo a | tee "$1"', b"a\n"),
+        ("copy", 'printf abc | cat > "$1"', b"abc"),
+        ("append", 'echo a >> "$1"', b"a\n"),
+        ("dd", 'printf abc | dd of="$1" conv=fsync 2>/dev/null', b"abc"),
+        ("touch", 'touch "$1"', b""),
+        ("truncate", 'truncate -s 10 "$1"', bytes(10)),
+        ("exit code", 'exec > "$1"; echo a; exit 3', b"a\n"),
+    ],
+)
+def test_redirections_and_programs_of_the_shell_leave_one_datafile(
+    writable: Writable, name: str, script: str, content: bytes
+) -> None:
+    before = writable.facility.counters()["puts"]
+    shell(script, writable.dataset / name)
+    until(lambda: name in writable.catalogued())
+    assert writable.content(name) == content
+    assert writable.facility.counters()["puts"] == before + 1
+
+
+def test_a_child_that_inherited_the_file_closes_it_after_its_parent_is_gone(
+    writable: Writable,
+) -> None:
+    path = writable.dataset / "orphan"
+    shell('(sleep 0.3; echo late) > "$1" & exit 0', path)
+    until(lambda: writable.catalogued().get(path.name) == fact(b"late\n"))
+
+
+# Ways of writing.
+
+
+def test_writes_through_a_mapping_arrive_with_the_close(writable: Writable) -> None:
+    script = """
+import mmap, os, sys
+fd = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT)
+os.ftruncate(fd, 300_000)
+with mmap.mmap(fd, 300_000) as mapped:
+    os.close(fd)
+    mapped[0:5] = b"begin"
+    mapped[299_997:300_000] = b"end"
+"""
+    done = writable.mounts.python(script, writable.dataset / "mapped")
+    assert done.returncode == 0, done.stderr
+    assert writable.content("mapped") == b"begin" + bytes(299_992) + b"end"
+
+
+def test_holes_are_zeros(writable: Writable) -> None:
+    path = writable.dataset / "sparse"
+    with path.open("wb") as file:
+        file.seek(3_000_000)
+        file.write(b"end")
+    assert writable.content(path.name) == bytes(3_000_000) + b"end"
+
+
+def test_synchronous_writes_are_one_upload(writable: Writable) -> None:
+    before = writable.facility.counters()["puts"]
+    descriptor = os.open(writable.dataset / "sync", os.O_WRONLY | os.O_CREAT | os.O_SYNC)
+    for _ in range(3):
+        os.write(descriptor, b"line\n")
+    os.close(descriptor)
+    assert writable.content("sync") == b"line\n" * 3
+    assert writable.facility.counters()["puts"] == before + 1
+
+
+def test_fsync_publishes_and_tells_how_that_went(writable: Writable) -> None:
+    path = writable.dataset / "fsync"
+    with path.open("wb") as file:
+        file.write(b"content")
+        file.flush()
+        os.fsync(file.fileno())
+        assert writable.content(path.name) == b"content"
+    with (writable.dataset / "fsync-fails").open("wb", buffering=0) as file:
+        file.write(b"content")
+        writable.facility.faults({"endpoint": "ids/put", "kind": "disk_full"})
+        with fails_with(errno.ENOSPC):
+            os.fsync(file.fileno())
+        writable.facility.clear_faults()
+    assert writable.content("fsync-fails") == b"content"
+
+
+def test_fsync_of_a_temporary_name_is_local(writable: Writable) -> None:
+    path = writable.dataset / "later.part"
+    with path.open("wb", buffering=0) as file:
+        file.write(b"content")
+        os.fsync(file.fileno())
+    assert path.name not in writable.catalogued()
+    path.rename(writable.dataset / "later")
+    assert writable.content("later") == b"content"
+
+
+# Writers that do not finish.
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV])
+def test_what_a_killed_program_left_is_kept_and_not_published(
+    writable: Writable, number: signal.Signals
+) -> None:
+    path = writable.dataset / f"killed-by-{number.name}"
+    script = (
+        "import os, sys; f = open(sys.argv[1], 'wb', 0); f.write(b'half'); "
+        "os.kill(os.getpid(), int(sys.argv[2]))"
+    )
+    subprocess.run([sys.executable, "-c", script, path, str(int(number))], check=False)
+    until(lambda: not path.exists())
+    assert path.name not in writable.catalogued()
+    assert "killed" in pending(writable)[path.name]
+    path.write_bytes(b"whole")
+    assert writable.content(path.name) == b"whole"
+
+
+def test_a_program_with_threads_that_is_killed_publishes_nothing(writable: Writable) -> None:
+    path = writable.dataset / "killed-threads"
+    script = """
+import os, signal, sys, threading
+f = open(sys.argv[1], "wb", 0)
+f.write(b"half")
+threading.Thread(target=threading.Event().wait, daemon=True).start()
+threading.Thread(target=lambda: os.kill(os.getpid(), signal.SIGKILL)).start()
+threading.Event().wait()
+"""
+    subprocess.run([sys.executable, "-c", script, path], check=False)
+    until(lambda: not path.exists())
+    assert path.name not in writable.catalogued()
+
+
+@pytest.mark.parametrize("how", ["os._exit(3)", "sys.exit(1)"])
+def test_a_program_that_ends_by_itself_publishes_what_it_has_open(
+    writable: Writable, how: str
+) -> None:
+    path = writable.dataset / f"ends-{how}"
+    script = (
+        "import os, sys, threading; f = open(sys.argv[1], 'wb', 0); f.write(b'all'); "
+        f"threading.Thread(target=threading.Event().wait, daemon=True).start(); {how}"
+    )
+    subprocess.run([sys.executable, "-c", script, path], check=False)
+    until(lambda: path.name in writable.catalogued())
+    assert writable.content(path.name) == b"all"
+
+
+# Interrupted and failing closes.
+
+
+def test_an_interrupted_close_leaves_one_datafile_with_all_bytes(writable: Writable) -> None:
+    path = writable.dataset / "interrupted"
+    writable.facility.faults({"endpoint": "ids/put", "kind": "latency", "seconds": 2})
+    script = """
+import os, signal, sys
+signal.signal(signal.SIGALRM, lambda *_: None)
+fd = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT)
+os.write(fd, b"x" * 100_000)
+signal.setitimer(signal.ITIMER_REAL, 0.5)
+try:
+    os.close(fd)
+except InterruptedError:
+    print("interrupted")
+"""
+    done = writable.mounts.python(script, path)
+    writable.facility.clear_faults()
+    assert done.stdout == "interrupted\n"
+    until(lambda: path.name in writable.catalogued())
+    assert writable.content(path.name) == b"x" * 100_000
+    until(lambda: path.name not in pending(writable))
+    assert path.read_bytes() == b"x" * 100_000
+
+
+def test_a_rename_that_cannot_publish_leaves_both_files(writable: Writable) -> None:
+    new, old = writable.dataset / "new.part", writable.dataset / "old.part"
+    new.write_bytes(b"new")
+    old.write_bytes(b"old")
+    blocker = writable.dataset / "target"
+    with blocker.open("wb", buffering=0) as file:
+        file.write(b"unfinished")
+        writable.facility.faults({"endpoint": "ids/put", "kind": "disk_full"})
+        with fails_with(errno.ENOSPC):
+            new.rename(blocker)
+        writable.facility.clear_faults()
+        assert new.read_bytes() == b"new"
+        assert blocker.read_bytes() == b"unfinished"
+    assert writable.content("target") == b"unfinished"
+    new.unlink()
+    old.unlink()
+
+
+def test_a_draft_that_is_open_at_the_end_of_the_mount_is_kept_as_incomplete(
+    writable: Writable,
+) -> None:
+    other = writable.mounts.mount(writable.facility, "--mode", "rw", name="second")
+    folder = other / writable.dataset.relative_to(writable.point)
+    (folder / "later.part").write_bytes(b"temporary")
+    descriptor = os.open(folder / "open", os.O_WRONLY | os.O_CREAT)
+    os.write(descriptor, b"half")
+    os.kill(writable.mounts.status(other)["pid"], signal.SIGTERM)
+    until(lambda: not os.path.ismount(other))
+    with fails_with():
+        os.write(descriptor, b"more")
+    with fails_with():
+        os.close(descriptor)
+    until(lambda: {"open", "later.part"} <= pending(writable).keys())
+    reasons = pending(writable)
+    assert "open when the mount ended" in reasons["open"]
+    assert "meantime" in reasons["later.part"]
+    assert "open" not in writable.catalogued()

@@ -1,0 +1,56 @@
+"""A mount with a dataset of its own, and what the facility has of it."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from icatfs.facility.handle import FacilityHandle
+from support.mounts import Mounts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+VISIT = "ESNF/12100409-ST/1.1-P"
+
+
+@dataclass(frozen=True)
+class Writable:
+    """A facility, a mount of it, and a dataset made through the mount."""
+
+    mounts: Mounts
+    facility: FacilityHandle
+    point: Path
+    dataset: Path
+
+    def catalogued(self) -> dict[str, tuple[int, int | None]]:
+        """Datafile name to (size, CRC-32) of the dataset, as the facility has it."""
+        rows = self.facility.search(
+            "SELECT df.name, df.fileSize, df.checksum FROM Datafile df "
+            f"WHERE df.dataset.name = '{self.dataset.name}'"
+        )
+        return {name: (size, int(checksum, 16)) for name, size, checksum in rows}
+
+    def content(self, name: str) -> bytes:
+        """The stored bytes of a Datafile of the dataset."""
+        rows = self.facility.search(
+            f"SELECT df.id FROM Datafile df WHERE df.dataset.name = '{self.dataset.name}' "
+            f"AND df.name = '{name}'"
+        )
+        return self.facility.content(rows[0])
+
+
+def writable_on(
+    mounts: Mounts, facility: FacilityHandle, options: list[str], name: str = "new-data"
+) -> Iterator[Writable]:
+    point = mounts.mount(facility, *options)
+    dataset = point / VISIT / name
+    dataset.mkdir()
+    yield Writable(mounts, facility, point, dataset)
+    mounts.unmount(point)
+
+
+def fact(content: bytes) -> tuple[int, int]:
+    return len(content), zlib.crc32(content)
