@@ -285,3 +285,81 @@ def test_a_draft_that_is_open_at_the_end_of_the_mount_is_kept_as_incomplete(
     assert "open when the mount ended" in reasons["open"]
     assert "meantime" in reasons["later.part"]
     assert "open" not in writable.catalogued()
+
+
+# Writing on after a publication.
+
+
+def test_what_is_written_after_fsync_is_a_new_version(writable: Writable) -> None:
+    path = writable.dataset / "goes-on"
+    with path.open("wb", buffering=0) as file:
+        file.write(b"one ")
+        os.fsync(file.fileno())
+        assert writable.content(path.name) == b"one "
+        file.write(b"two")
+        assert path.stat().st_size == 7
+        assert path.read_bytes() == b"one two"
+        assert writable.content(path.name) == b"one "
+    assert writable.content(path.name) == b"one two"
+    assert path.read_bytes() == b"one two"
+    assert os.listdir(writable.dataset).count(path.name) == 1
+
+
+def test_two_programs_that_write_one_file_are_both_told_the_truth(writable: Writable) -> None:
+    path = writable.dataset / "two-writers"
+    with path.open("wb", buffering=0) as file:
+        file.write(b"first ")
+        shell('printf second >> "$1"', path)
+        assert writable.content(path.name) == b"first second"
+        file.seek(0, os.SEEK_END)
+        file.write(b" third")
+    assert writable.content(path.name) == b"first second third"
+
+
+def test_a_child_that_writes_on_after_its_parent_has_closed_loses_nothing(
+    writable: Writable,
+) -> None:
+    path = writable.dataset / "outlived"
+    script = """
+import subprocess, sys
+with open(sys.argv[1], "wb", 0) as file:
+    file.write(b"parent ")
+    child = subprocess.Popen(["sh", "-c", "sleep 0.3; printf child"], stdout=file)
+child.wait()
+"""
+    done = writable.mounts.python(script, path)
+    assert done.returncode == 0, done.stderr
+    until(lambda: writable.catalogued().get(path.name) == fact(b"parent child"))
+
+
+def test_a_file_that_is_written_on_can_be_removed(writable: Writable) -> None:
+    path = writable.dataset / "removed-open"
+    with path.open("wb", buffering=0) as file:
+        file.write(b"one")
+        os.fsync(file.fileno())
+        file.write(b"two")
+        path.unlink()
+        assert not path.exists()
+    until(lambda: path.name not in writable.catalogued())
+    assert path.name not in pending(writable)
+
+
+def test_a_mapping_that_outlives_the_close_makes_a_new_version(writable: Writable) -> None:
+    path = writable.dataset / "mapped-late"
+    script = """
+import ctypes, mmap, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+libc.mmap.restype = ctypes.c_void_p
+libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t] + [ctypes.c_int] * 3 + [ctypes.c_long]
+libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+fd = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT)
+os.ftruncate(fd, 8)
+address = libc.mmap(None, 8, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_SHARED, fd, 0)
+ctypes.memmove(address, b"before..", 8)
+os.close(fd)
+ctypes.memmove(address, b"after...", 8)
+libc.munmap(address, 8)
+"""
+    done = writable.mounts.python(script, path)
+    assert done.returncode == 0, done.stderr
+    until(lambda: writable.catalogued().get(path.name) == fact(b"after..."))
