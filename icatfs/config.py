@@ -51,6 +51,7 @@ SETTINGS = frozenset(
         "dataset_type",
         "allow_recursive_delete",
         "close_wait",
+        "stream_after",
         "temporary_names",
         "staging_size",
         "staging_free",
@@ -114,6 +115,8 @@ class Config:
     """How long ``close`` keeps trying while the server is busy or restores."""
     unmount_wait_s: float = 300.0
     """How long stopping waits for files that are not sent yet."""
+    stream_after: int = 8 * 2**20
+    """From how many bytes on a file is sent while it is written; 0: never."""
     temporary_names: str | None = None
     """Patterns of names that stay local, separated by blanks; after ``+`` beside the usual ones."""
     staging_size: int | None = None

@@ -214,6 +214,7 @@ async def _build(
                 config.dataset_type,
                 config.unmount_wait_s,
                 allow_recursive_delete=config.allow_recursive_delete,
+                stream_after=config.stream_after,
                 temporary_names=temporary.patterns(config.temporary_names),
             ),
         )

@@ -98,6 +98,8 @@ class Draft:
         self.published = False
         self.failed = False
         self.removed = False
+        self.stream_at: int | None = None
+        """How many bytes it has to have before it is sent while it is written; None: never."""
         self.sending = False
         """Whether its publication is under way: its bytes must not change now."""
         self.killed = False
@@ -143,7 +145,7 @@ class Draft:
     def write(self, offset: int, data: bytes) -> int:
         """Write all of ``data``; NoSpace, Busy while it is sent, NotPermitted once it is stored."""
         self._check_open()
-        if offset < self.staged.size:
+        if offset < self.staged.contiguous:
             self._publisher.changed(self)
         written = self.staged.pwrite(offset, data)
         self._touch()
@@ -159,7 +161,8 @@ class Draft:
         if size == self.node.size:
             return
         self._check_open()
-        self._publisher.changed(self)
+        if size < self.staged.contiguous:
+            self._publisher.changed(self)
         self.staged.truncate(size)
         self._touch()
 

@@ -93,9 +93,18 @@ class Publishing:
 
     def written(self, draft: Draft) -> None:
         """Bytes were added to a draft: a large one is sent while it is written."""
+        staged = draft.staged
+        if draft.stream_at is None or staged.contiguous < draft.stream_at:
+            self._services.uploader.streams.written(staged)
+        elif not draft.is_local and draft.replaces is None and not draft.removed:
+            begun = self._services.uploader.streams.begin(
+                staged, self._target(draft, draft.node.name)
+            )
+            draft.stream_at = None if begun else 2 * staged.contiguous
 
     def changed(self, draft: Draft) -> None:
         """What was sent of a draft is void."""
+        self._services.uploader.streams.void(draft.staged)
 
     async def publish(self, draft: Draft) -> None:
         """Bring a draft to the facility, now; called with its lock held.
@@ -183,6 +192,7 @@ class Publishing:
                 continue
             if not draft.handles and not draft.is_local:
                 continue  # about to be sent
+            self.changed(draft)
             reason = _TEMPORARY if draft.is_local and not draft.handles else _OPEN
             failure: IcatfsError | None = None
             try:

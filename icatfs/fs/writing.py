@@ -60,6 +60,8 @@ class WritingOptions:
     drain_s: float = 300.0
     allow_recursive_delete: bool = False
     temporary_names: Sequence[str] = TEMPORARY_NAMES
+    stream_after: int = 8 * 2**20
+    """From how many bytes on a file is sent while it is written; 0: never."""
 
 
 class Writing:
@@ -73,6 +75,7 @@ class Writing:
     ) -> None:
         # given
         self._services = services
+        self._stream_after = options.stream_after
         # constant
         self._permission = permission = Permission(options.mode)
         self._overlay = overlay = Overlay()
@@ -136,7 +139,7 @@ class Writing:
         staged = await self._services.area.begin(dataset, raw, f"{folder.name}/{name}")
         node = draft_node(folder, dataset, name, staged.entry)
         draft = Draft(self.publishing, staged, node, raw)
-        draft.handles = 1
+        draft.handles, draft.stream_at = 1, self._stream_after or None
         self._overlay.add_draft(folder.key, draft)
         return draft
 

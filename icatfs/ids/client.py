@@ -223,12 +223,13 @@ class IdsClient:
         mod_time_ms: int | None = None,
         create_time_ms: int | None = None,
         description: str | None = None,
+        at_once: bool = False,
     ) -> Stored:
         """Store a new datafile; the size and CRC-32 of what the server received.
 
         Raises Exists, BadName, NameTooLong, ReadOnly, NoSpace, DataArchived, Busy. Never repeated:
         after FacilityUnreachable, FacilityTimeout or a cancellation look the name up in the
-        catalogue, it may be there.
+        catalogue, it may be there. ``at_once``: Busy, too, where no request is free just now.
         """
         params = {
             "sessionId": session,
@@ -243,7 +244,7 @@ class IdsClient:
         }
         params |= {key: str(value) for key, value in optional.items() if value is not None}
         answer = await self._transport.send(
-            f"{self.url}/put", params=params, body=body, length=length
+            f"{self.url}/put", params=params, body=body, length=length, at_once=at_once
         )
         stored = _decoded(_checked(answer), _Stored)
         return Stored(DatafileId(stored.id), stored.size, stored.checksum)

@@ -36,6 +36,7 @@ from icatfs.errors import (
     FacilityTimeout,
     FacilityUnreachable,
     IcatfsError,
+    Interrupted,
     ProtocolError,
 )
 from icatfs.icat.records import DatafileRow
@@ -43,6 +44,7 @@ from icatfs.ids.selection import Selection
 from icatfs.sharing import SingleFlight
 from icatfs.staging.formats import Formats
 from icatfs.staging.journal import State
+from icatfs.staging.streaming import Stream, Streams
 from icatfs.values import DatafileId, DatasetId, parse_crc32
 
 if TYPE_CHECKING:
@@ -118,6 +120,7 @@ class Uploader:
         self._formats = Formats(icat, keeper)
         self._uploads: SingleFlight[int, DatafileRow] = SingleFlight(nursery)
         self._syncs: SingleFlight[int, None] = SingleFlight(nursery)
+        self.streams = Streams(icat, ids, keeper, self._formats, nursery)
 
     @property
     def under_way(self) -> int:
@@ -234,12 +237,15 @@ class Uploader:
         await staged.move(State.SENDING, data_format=data_format)
         crash_point("sending")
         self._syncs.start(staged.entry, staged.sync)
+        stream = self.streams.of(staged)
         deadline = trio.current_time() + self._timing.patience_s
         refused = unsure = 0
         failure: IcatfsError | None = None  # the last one that left the outcome open
         while True:
             outcome.is_open = True
             try:
+                if stream is not None and not stream.has_ended:
+                    return await self._finish(stream, sealed, target)
                 return await self._put(staged, sealed, target, data_format)
             except _NOT_NOW as error:
                 outcome.is_open = False
@@ -247,6 +253,10 @@ class Uploader:
                     raise _gave_up(target) from error
                 delay = self._timing.retry_s[min(refused, len(self._timing.retry_s) - 1)]
                 refused += 1
+            except Interrupted as error:  # a stream that was given up: nothing is there
+                outcome.is_open = False
+                log.info("%s", error)
+                continue
             except (Exists, *_UNSURE) as error:
                 if isinstance(error, BadRequest) or (isinstance(error, Exists) and not unsure):
                     outcome.is_open = False
@@ -279,6 +289,15 @@ class Uploader:
             length=sealed.size,
             mod_time_ms=target.mtime_ns // 1_000_000,
         )
+        return await self._compared(stored, sealed, target)
+
+    async def _finish(self, stream: Stream, sealed: Sealed, target: Target) -> Stored:
+        """Send the rest of a file that was sent while it was written."""
+        stored = await self._compared(await stream.finish(sealed), sealed, target)
+        await self.streams.correct_time(stream, stored, target)
+        return stored
+
+    async def _compared(self, stored: Stored, sealed: Sealed, target: Target) -> Stored:
         if (stored.size, stored.crc32) == (sealed.size, sealed.crc32):
             return stored
         raise Damaged(

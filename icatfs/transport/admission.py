@@ -145,6 +145,12 @@ class Admission:
         assert waiter.slot is not None
         return waiter.slot
 
+    def acquire_nowait(self, lane: Lane) -> Slot | None:
+        """A slot if one is free and nobody waits."""
+        if self._queue or not self._admits(lane, gives_way=False):
+            return None
+        return self._enter(lane, gives_way=False)
+
     def left(self, slot: Slot) -> None:
         """Called by ``Slot.release``."""
         self._in_flight[slot.lane] -= 1

@@ -22,6 +22,7 @@ import httpx
 import trio
 
 from icatfs import __version__
+from icatfs.errors import Busy
 from icatfs.mover.mover import Mover, MoverStatus, Unusable, open_mover
 from icatfs.mover.process import Stopped
 from icatfs.transport.admission import Admission, AdmissionStatus, Lane, Limits, Slot
@@ -218,9 +219,12 @@ class Transport:
         params: Mapping[str, str] | None,
         body: AsyncIterable[bytes],
         length: int | None,
+        at_once: bool = False,
         timeout_s: float | None = None,
     ) -> Answer:
         """PUT ``body``, of ``length`` bytes if known. Never repeated.
+
+        ``at_once``: Busy where no place is free just now, instead of waiting for one.
 
         An answer that comes before the end of the body stops the upload. After FacilityUnreachable
         or FacilityTimeout, or when cancelled, the server may have stored the bytes: look. What
@@ -233,7 +237,7 @@ class Transport:
         timeout_s = timeout_s or _STORED_S
         head = self._build(self._single, "PUT", url, params, timeout_s, headers=headers)
         async with ended(body):
-            with await self._admission.acquire(Lane.BULK):
+            with await self._place(at_once=at_once):
                 try:
                     return await self._send(head, body)
                 except EarlyAnswer as early:
@@ -241,6 +245,14 @@ class Transport:
                 except Failed as failed:
                     self._note(failed.attempt)
                     return cast("Answer", failed.outcome())
+
+    async def _place(self, *, at_once: bool) -> Slot:
+        if not at_once:
+            return await self._admission.acquire(Lane.BULK)
+        slot = self._admission.acquire_nowait(Lane.BULK)
+        if slot is None:
+            raise Busy("No request to the facility is free just now.")
+        return slot
 
     async def _send(self, head: httpx.Request, body: AsyncIterable[bytes]) -> Answer:
         begun = trio.current_time()

@@ -1,0 +1,236 @@
+"""Send a file while it is still written, so that ``close`` waits for the tail only.
+
+**The forces.** An upload is one request from the first byte to the last: IDS has no ranges and no
+resumption, fails a ``put`` that stands still for 30 s, and catalogues it when its body ends
+(ids.server 2.1.1). The name must be known before the first byte, size and CRC-32 are not. A mount
+has few requests, and a slow writer may hold one for hours.
+
+**The decision.** A stream follows the end of what was written from front to back. It is a guess
+that the writer goes on like that: where it does not - it changes what was sent, pauses, takes
+another name - the stream is given up, and the file is sent when it is closed, like any other. To
+give up is to break the connection off: then the server catalogues nothing (recorded). One stream
+at a time, and only where a request is free just now, so that nobody's ``close`` waits for it.
+
+**Nothing depends on it.** The bytes are in the staged file all the same, and the journal says
+*begun* until they are final. Only when it has their size and CRC-32 on record may the body end: so
+whatever dies before that, the facility has nothing; after that, the catalogue is asked, as after
+any other upload. The time of a file is known only then, too: it is corrected afterwards.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import trio
+
+from icatfs.crashing import crash_point
+from icatfs.errors import IcatfsError, Interrupted
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterable, Awaitable, Callable
+
+    from icatfs.icat.client import IcatClient
+    from icatfs.icat.session import SessionKeeper
+    from icatfs.ids.client import IdsClient, Stored
+    from icatfs.staging.formats import Formats
+    from icatfs.staging.staged import Sealed, StagedFile
+    from icatfs.staging.uploader import Target
+
+log = logging.getLogger(__name__)
+
+PAUSE_S = 15.0
+"""A writer that adds nothing for so long is not waited for: the server would fail after 30 s."""
+_CHUNK = 1 << 20
+
+
+class Stream:
+    """One file on its way out while it is written.
+
+    Invariants: what was sent are the first bytes of the file, as they are; ``_sealed`` is set once,
+    when the journal has the size and CRC-32 of the whole.
+    """
+
+    def __init__(self, staged: StagedFile, target: Target, pause_s: float = PAUSE_S) -> None:
+        # given
+        self.target = target
+        """As it was when the stream began."""
+        self._staged = staged
+        self._pause_s = pause_s
+        # constant
+        self._scope = trio.CancelScope()
+        self._ended = trio.Event()
+        # mutable
+        self._more = trio.Event()
+        self._sealed: Sealed | None = None
+        self._stored: Stored | None = None
+        self._failure: IcatfsError | None = None
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether there is no upload any more."""
+        return self._ended.is_set()
+
+    async def run(self, put: Callable[[AsyncIterable[bytes]], Awaitable[Stored]]) -> None:
+        """Send until the facility has answered, or the stream is given up. Raises nothing."""
+        try:
+            with self._staged.in_use(), self._scope:
+                self._stored = await put(_Body(self))
+        except IcatfsError as error:
+            self._failure = error
+            log.info("%s is sent when it is closed: %s", self.target.name, error)
+        finally:
+            self._ended.set()
+
+    def wake(self) -> None:
+        """Bytes were added."""
+        self._more.set()
+
+    def give_up(self) -> None:
+        """Break the upload off."""
+        self._scope.cancel()
+
+    async def finish(self, sealed: Sealed) -> Stored:
+        """Send the rest of a file that is final, and on record as such.
+
+        Raises what the upload raises; after `Interrupted` the facility has nothing.
+        """
+        self._sealed = sealed
+        self._more.set()
+        await self._ended.wait()
+        if self._stored is not None:
+            return self._stored
+        raise self._failure or Interrupted(f"{self.target.name}: its upload was given up")
+
+    async def piece(self, offset: int) -> bytes:
+        """The next bytes to be sent; nothing at the end of a file that is final."""
+        while True:
+            sealed = self._sealed
+            stop = self._staged.contiguous if sealed is None else sealed.size
+            if stop - offset >= _CHUNK or sealed is not None:
+                if offset:
+                    crash_point("streamed" if sealed is None else "tail")
+                return self._staged.pread(offset, max(0, min(_CHUNK, stop - offset)))
+            self._more = trio.Event()
+            with trio.move_on_after(self._pause_s) as scope:
+                await self._more.wait()
+            if scope.cancelled_caught and self._sealed is None:
+                log.info("%s is written with pauses: sent when it is closed", self.target.name)
+                self._scope.cancel()
+                await trio.lowlevel.checkpoint()
+
+
+class Streams:
+    """The streams of one mount: one at a time.
+
+    Whoever writes to a file that is sent says `written` when bytes were added, and `void` before
+    bytes change that were there, or the name.
+    """
+
+    def __init__(
+        self,
+        icat: IcatClient,
+        ids: IdsClient,
+        keeper: SessionKeeper,
+        formats: Formats,
+        nursery: trio.Nursery,
+    ) -> None:
+        # given
+        self._icat = icat
+        self._ids = ids
+        self._keeper = keeper
+        self._formats = formats
+        self._nursery = nursery
+        # mutable: the stream that is under way, by the number of its staged file
+        self._streams: dict[int, Stream] = {}
+
+    def begin(self, staged: StagedFile, target: Target) -> bool:
+        """Begin to send a file that is still written; whether that was possible."""
+        if self._streams:
+            return False
+        stream = Stream(staged, target)
+        try:
+            self._nursery.start_soon(self._run, staged.entry, stream)
+        except RuntimeError:  # trio's word for a nursery that has ended
+            return False
+        self._streams[staged.entry] = stream
+        return True
+
+    def of(self, staged: StagedFile) -> Stream | None:
+        """The stream that is sending a file."""
+        return self._streams.get(staged.entry)
+
+    def written(self, staged: StagedFile) -> None:
+        """Bytes were added to a file."""
+        if stream := self._streams.get(staged.entry):
+            stream.wake()
+
+    def void(self, staged: StagedFile) -> None:
+        """What was sent of a file is no longer right."""
+        if stream := self._streams.pop(staged.entry, None):
+            stream.give_up()
+
+    async def _run(self, entry: int, stream: Stream) -> None:
+        target = stream.target
+
+        async def put(body: AsyncIterable[bytes]) -> Stored:
+            return await self._keeper.run(
+                self._ids.put,
+                target.dataset,
+                target.name,
+                await self._formats.choose(target.dataset, target.name),
+                body,
+                length=None,
+                mod_time_ms=target.mtime_ns // 1_000_000,
+                at_once=True,
+            )
+
+        await stream.run(put)
+        if self._streams.get(entry) is stream:
+            del self._streams[entry]
+
+    async def correct_time(self, stream: Stream, stored: Stored, target: Target) -> None:
+        """Give a stored file the time it has now, if it had another when its stream began."""
+        when = target.mtime_ns // 1_000_000_000
+        if when == stream.target.mtime_ns // 1_000_000_000:
+            return
+        failure: IcatfsError | None = None
+        try:
+            await self._keeper.run(
+                self._icat.set_datafile_time, stored.id, datetime.fromtimestamp(when, UTC)
+            )
+        except IcatfsError as error:
+            failure = error
+        if failure is not None:
+            log.warning("%s has the time at which it was begun: %s", target.shown, failure)
+
+
+class _Body:
+    """The body of the upload; from the start, however often it is iterated."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+
+    def __aiter__(self) -> _Pieces:
+        return _Pieces(self._stream)
+
+
+class _Pieces:
+    """One iteration; not a generator, which an upload that breaks off would leave unfinished."""
+
+    def __init__(self, stream: Stream) -> None:
+        # given
+        self._stream = stream
+        # mutable
+        self._offset = 0
+
+    def __aiter__(self) -> _Pieces:
+        return self
+
+    async def __anext__(self) -> bytes:
+        piece = await self._stream.piece(self._offset)
+        if not piece:
+            raise StopAsyncIteration
+        self._offset += len(piece)
+        return piece
