@@ -108,6 +108,52 @@ def test_a_mount_killed_after_the_close_began_is_finished_by_the_next_one(
     assert mounts.unmount(point).returncode == 0
 
 
+def stream_and_crash_at(
+    mounts: Mounts, facility: FacilityHandle, name: str, monkeypatch: pytest.MonkeyPatch, file: str
+) -> None:
+    """The same for a file that is sent while it is written."""
+    monkeypatch.setenv(crashing.VARIABLE, name)
+    point = mounts.mount(facility, "-o", "stream_after=1M")
+    monkeypatch.delenv(crashing.VARIABLE)
+    pid = mounts.status(point)["pid"]
+    descriptor = os.open(point / DATASET / file, os.O_WRONLY | os.O_CREAT)
+    with suppress(OSError):
+        os.write(descriptor, CONTENT)
+        if name != "streamed":
+            until(lambda: mounts.status(point)["transport"]["bytes_out"] >= 2**21)
+    if name == "streamed":
+        until(lambda: not os.path.exists(f"/proc/{pid}"))
+    with suppress(OSError):
+        os.close(descriptor)
+    until(lambda: is_dead(point))
+    mountpoint.detach(point)
+
+
+@pytest.mark.parametrize("name", ["sealed", "sending", "tail", "answered", "recorded", "adopted"])
+def test_a_stream_whose_mount_died_after_the_close_began_is_finished_by_the_next_one(
+    mounts: Mounts, facility: FacilityHandle, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = f"stream-{name}"
+    stream_and_crash_at(mounts, facility, name, monkeypatch, file)
+    point = mounts.mount(facility)
+    until(lambda: not unfinished(mounts) and not staged(mounts))
+    assert stored(facility, file) == [CONTENT]
+    assert (point / DATASET / file).read_bytes() == CONTENT
+    assert mounts.unmount(point).returncode == 0
+
+
+def test_a_stream_whose_mount_died_before_the_close_leaves_nothing_that_looks_whole(
+    mounts: Mounts, facility: FacilityHandle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream_and_crash_at(mounts, facility, "streamed", monkeypatch, "half-streamed")
+    (entry,) = unfinished(mounts)
+    assert entry.state is State.BEGUN
+    code, words = resend(mounts)
+    assert (code, "incomplete" in words) == (16, True)
+    assert stored(facility, "half-streamed") == []
+    assert CONTENT.startswith(staged(mounts)[0].read_bytes())
+
+
 @pytest.mark.parametrize("name", ["created", "written"])
 def test_a_file_that_was_not_closed_is_kept_and_sent_only_when_it_is_named(
     mounts: Mounts, facility: FacilityHandle, name: str, monkeypatch: pytest.MonkeyPatch
@@ -193,4 +239,25 @@ def test_a_facility_killed_during_an_upload_has_the_file_once_it_is_back(
         ).stdout.endswith("interrupted: stored\n")
         assert stored(facility, "interrupted") == [bytes(3 << 20)]
         assert pending(mounts) == []
+        assert mounts.unmount(point).returncode == 0
+
+
+def test_a_facility_killed_during_a_stream_has_the_file_once_it_is_back(
+    mounts: Mounts, tmp_path: Path
+) -> None:
+    data = tmp_path / "facility"
+    with running_facility("--storage", "single", data=data) as facility:
+        port = facility.url.rpartition(":")[2].strip("/")
+        point = mounts.mount(facility, "-o", "stream_after=1M,close_wait=0")
+        descriptor = os.open(point / DATASET / "streamed", os.O_WRONLY | os.O_CREAT)
+        os.write(descriptor, CONTENT)
+        until(lambda: mounts.status(point)["transport"]["bytes_out"] >= 2**21)
+        os.kill(facility.pid, signal.SIGKILL)
+        with fails_with():
+            os.close(descriptor)
+        assert [path.read_bytes() for path in staged(mounts)] == [CONTENT]
+    with running_facility("--storage", "single", "--port", port, data=data) as facility:
+        assert stored(facility, "streamed") == []
+        assert resend(mounts)[0] == 0
+        assert stored(facility, "streamed") == [CONTENT]
         assert mounts.unmount(point).returncode == 0

@@ -176,7 +176,6 @@ def test_a_writer_that_is_killed_leaves_nothing_at_the_facility(writable: Writab
     [
         {"kind": "reset", "after_bytes": 2 * MIB},
         {"kind": "error", "status": 500, "after_bytes": MIB},
-        {"kind": "corrupt", "after_bytes": MIB},
         {"kind": "session"},
     ],
     ids=lambda fault: str(fault["kind"]),
