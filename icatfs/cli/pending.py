@@ -208,10 +208,15 @@ def _send(
 ) -> None:
     """Send; `Unsent` if something remains that was to be sent."""
     results: list[Result] = []
-    for folder in dict.fromkeys(item.folder for item in items):
-        here = [item for item in items if item.folder == folder]
-        numbers = [item.entry.id for item in here] if by_name else None
-        results += _by_mount(folder, numbers) or _by_login(here[0], numbers, state_dir, how)
+    homes = {item.folder: item.home for item in items}
+    if not by_name:
+        homes |= _untidy(_state_dir(state_dir, how))
+    for folder, home in homes.items():
+        numbers = [item.entry.id for item in items if item.folder == folder] if by_name else None
+        sent = _by_mount(folder, numbers)
+        if sent is None:
+            sent = _by_login(folder, home, numbers, state_dir, how)
+        results += sent
     for result in results:
         click.echo(f"{result.shown}: {result.fate}{': ' if result.reason else ''}{result.reason}")
     if not results:
@@ -219,6 +224,21 @@ def _send(
     left = [result for result in results if result.fate is not Fate.STORED]
     if left:
         raise Unsent(f"{len(left)} files were not sent; their bytes are safe")
+
+
+def _untidy(state_dir: Path) -> dict[Path, Home]:
+    """The folders of those who have replaced files, and may not have removed the old ones."""
+    found = {}
+    for folder in folders(state_dir):
+        home = trio.run(_untidy_home, folder)
+        if home is not None:
+            found[folder] = home
+    return found
+
+
+async def _untidy_home(folder: Path) -> Home | None:
+    async with open_folder(folder) as area:
+        return area.journal.home() if area.journal.planned() else None
 
 
 def _by_mount(folder: Path, numbers: Sequence[int] | None) -> list[Result] | None:
@@ -241,11 +261,15 @@ def _not_answering() -> Iterator[None]:
 
 
 def _by_login(
-    item: Item, numbers: Sequence[int] | None, state_dir: str | None, how: dict[str, Any]
+    folder: Path,
+    home: Home,
+    numbers: Sequence[int] | None,
+    state_dir: str | None,
+    how: dict[str, Any],
 ) -> list[Result]:
-    auth, _, name = item.home.user.rpartition("/")
+    auth, _, name = home.user.rpartition("/")
     flags = settings.Flags(
-        source=item.home.server,
+        source=home.server,
         mountpoint=Path("/"),
         ids=how["ids_url"],
         config=how["config"],
@@ -264,20 +288,24 @@ def _by_login(
     resolved = settings.resolve(flags)
     properties = trio.run(daemon.preflight, resolved)
     credentials = login.choose(resolved, properties)
-    return trio.run(_resend, resolved, credentials, item, numbers)
+    return trio.run(_resend, resolved, credentials, folder, home, numbers)
 
 
 async def _resend(
-    config: Config, credentials: Credentials, item: Item, numbers: Sequence[int] | None
+    config: Config,
+    credentials: Credentials,
+    folder: Path,
+    home: Home,
+    numbers: Sequence[int] | None,
 ) -> list[Result]:
     """Log in and send."""
     async with (
         daemon.open_network(config) as transport,
         open_session(IcatClient(transport, icat_url(config.url)), credentials) as keeper,
-        open_folder(item.folder) as area,
+        open_folder(folder) as area,
     ):
-        if keeper.user_name != item.home.user:
-            raise ConfigError(f"these files are {item.home.user}'s, not {keeper.user_name}'s")
+        if keeper.user_name != home.user:
+            raise ConfigError(f"these files are {home.user}'s, not {keeper.user_name}'s")
         icat = IcatClient(transport, icat_url(config.url))
         ids = await daemon.find_ids(config, transport)
         timing = Timing(config.close_wait_s)

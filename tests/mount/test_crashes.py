@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 DATASET = "ESNF/12100409-ST/1.1-P/e208945"
+OLD = b"the version before"
 CONTENT = os.urandom(3 * 2**20 + 5)
 
 
@@ -62,6 +63,13 @@ def stored(facility: FacilityHandle, name: str) -> list[bytes]:
         (len(content), zlib.crc32(content)) for content in contents
     ]
     return contents
+
+
+def hidden(facility: FacilityHandle) -> list[str]:
+    """The Datafiles that no mount shows."""
+    found = facility.search("SELECT df.name FROM Datafile df WHERE df.name LIKE '.icatfs-%'")
+    assert all(isinstance(name, str) for name in found)
+    return found
 
 
 def pending(mounts: Mounts) -> list[dict[str, Any]]:
@@ -125,7 +133,7 @@ def stream_and_crash_at(
         until(lambda: not os.path.exists(f"/proc/{pid}"))
     with suppress(OSError):
         os.close(descriptor)
-    until(lambda: is_dead(point))
+    until(lambda: mountpoint.is_dead(point))
     mountpoint.detach(point)
 
 
@@ -261,3 +269,77 @@ def test_a_facility_killed_during_a_stream_has_the_file_once_it_is_back(
         assert resend(mounts)[0] == 0
         assert stored(facility, "streamed") == [CONTENT]
         assert mounts.unmount(point).returncode == 0
+
+
+def overwrite(point: Path, name: str) -> None:
+    """Store two versions of a file, the second of them as far as the mount lives."""
+    path = point / DATASET / name
+    path.write_bytes(OLD)
+    with suppress(OSError):
+        path.write_bytes(CONTENT)
+
+
+def crash_overwriting(
+    mounts: Mounts, facility: FacilityHandle, name: str, times: int, monkeypatch: pytest.MonkeyPatch
+) -> str:
+    """Overwrite a file and have the mount killed at a point; the name of the file."""
+    file = f"replaced-{name}"
+    monkeypatch.setenv(crashing.VARIABLE, f"{name}:{times}")
+    point = mounts.mount(facility)
+    monkeypatch.delenv(crashing.VARIABLE)
+    overwrite(point, file)
+    until(lambda: mountpoint.is_dead(point))
+    mountpoint.detach(point)
+    return file
+
+
+@pytest.mark.parametrize(
+    ("name", "times"),
+    [("sealed", 2), ("half", 3), ("answered", 2), ("aside", 1), ("swapped", 1), ("recorded", 2),
+     ("tidied", 1)],
+)  # fmt: skip
+def test_a_mount_killed_while_it_replaces_a_file_leaves_the_old_one_or_the_new_one(
+    mounts: Mounts, facility: FacilityHandle, name: str, times: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = crash_overwriting(mounts, facility, name, times, monkeypatch)
+    assert stored(facility, file) in ([OLD], [CONTENT])
+    assert resend(mounts)[0] == 0
+    assert stored(facility, file) == [CONTENT]
+    assert hidden(facility) == []
+    assert pending(mounts) == []
+    assert staged(mounts) == []
+
+
+def test_a_new_version_that_was_not_closed_replaces_the_old_one_when_it_is_named(
+    mounts: Mounts, facility: FacilityHandle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = crash_overwriting(mounts, facility, "planned", 1, monkeypatch)
+    assert resend(mounts)[0] == 16
+    assert stored(facility, file) == [OLD]
+    (entry,) = pending(mounts)
+    assert resend(mounts, entry["id"])[0] == 0
+    assert stored(facility, file) == [CONTENT]
+    assert hidden(facility) == []
+
+
+@pytest.mark.parametrize("name", ["exchanging", "exchanged"])
+def test_a_mount_killed_while_a_file_is_renamed_over_another_leaves_one_of_them(
+    mounts: Mounts, facility: FacilityHandle, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(crashing.VARIABLE, name)
+    point = mounts.mount(facility)
+    monkeypatch.delenv(crashing.VARIABLE)
+    new, old = point / DATASET / f"{name}-new", point / DATASET / f"{name}-old"
+    old.write_bytes(OLD)
+    new.write_bytes(CONTENT)
+    with suppress(OSError):
+        new.rename(old)
+    until(lambda: mountpoint.is_dead(point))
+    mountpoint.detach(point)
+    before = stored(facility, old.name)
+    assert before == ([OLD] if name == "exchanging" else [CONTENT])
+    point = mounts.mount(facility)
+    until(lambda: hidden(facility) == [])
+    assert stored(facility, old.name) == before
+    assert mounts.unmount(point).returncode == 0
+    assert pending(mounts) == []
