@@ -138,12 +138,7 @@ class Entries:
         return found is not None and found.key == inode.node.key
 
     def attributes(self, number: int, node: Node) -> Attributes:
-        """What ``stat`` shows of a node under this number.
-
-        A listing has what is stored of a file; whoever writes to it sees what was written.
-        """
-        if self._writes and (draft := self._writing.draft(node.key)) is not None:
-            node = draft.node
+        """What ``stat`` shows of a node under this number."""
         content = self.contents.get(number)
         size = content.size if content is not None and node.size == 0 else None
         return self._portrait.of(number, node, writable=self._is_writable(node), size=size)

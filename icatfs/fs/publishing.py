@@ -165,6 +165,8 @@ class Publishing:
             staged.close(keep=False)
             raise
         draft.continue_in(staged)
+        assert node.parent is not None
+        self._overlay.add_draft(node.parent, draft)
         before.close(keep=False)
 
     def publish_later(self, draft: Draft) -> None:
