@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import zlib
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
