@@ -199,7 +199,15 @@ async def _build(
     book = open_book(config.state_dir, Home(icat.url, keeper.user_name))
     fetcher = Fetcher(catalogue, store, transfer, bulk, config.cache_size)
     orders = await enter(open_orders(book, recall, bring=fetcher.bring))
-    area = await enter(open_staging(config.state_dir, facility=icat.url, user=keeper.user_name))
+    area = await enter(
+        open_staging(
+            config.state_dir,
+            facility=icat.url,
+            user=keeper.user_name,
+            max_bytes=config.staging_size,
+            min_free=config.staging_free,
+        )
+    )
     stack.push_async_callback(_look_what_is_left, area, left)
     uploader = await enter(
         open_uploader(icat, ids, keeper, Timing(config.close_wait_s), drain_s=config.unmount_wait_s)

@@ -9,14 +9,14 @@ so it lives here until a file does.
 from __future__ import annotations
 
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 from weakref import WeakValueDictionary
 
 import trio
 
 from icatfs.catalogue.node import Node, NodeKey
-from icatfs.errors import Busy, NotPermitted
+from icatfs.errors import Busy, IcatfsError, NotPermitted
 from icatfs.fs.moving import Move
 from icatfs.values import DatasetId, Kind
 
@@ -70,6 +70,14 @@ class Publisher(Protocol):
 KILLED = "incomplete: the program that wrote it was killed"
 
 
+@dataclass(frozen=True, slots=True)
+class Lacking:
+    """Where a write failed, and why."""
+
+    offset: int
+    error: IcatfsError
+
+
 class Draft:
     """One file on its way out: writable until the facility has it, then again as its next version.
 
@@ -98,6 +106,8 @@ class Draft:
         self.published = False
         self.failed = False
         self.removed = False
+        self.lacking: Lacking | None = None
+        """A write that failed and was not tried again: the file must not look whole."""
         self.stream_at: int | None = None
         """How many bytes it has to have before it is sent while it is written; None: never."""
         self.sending = False
@@ -147,7 +157,13 @@ class Draft:
         self._check_open()
         if offset < self.staged.contiguous:
             self._publisher.changed(self)
-        written = self.staged.pwrite(offset, data)
+        try:
+            written = self.staged.pwrite(offset, data)
+        except IcatfsError as error:
+            self._lacks(offset, error)
+            raise
+        if self.lacking is not None and offset <= self.lacking.offset:
+            self.lacking = None  # tried again
         self._touch()
         self._publisher.written(self)
         return written
@@ -164,6 +180,8 @@ class Draft:
         if size < self.staged.contiguous:
             self._publisher.changed(self)
         self.staged.truncate(size)
+        if self.lacking is not None and size <= self.lacking.offset:
+            self.lacking = None
         self._touch()
 
     def set_mtime(self, mtime_ns: int) -> None:
@@ -216,6 +234,8 @@ class Draft:
             return  # its name will change, or it will be removed
         elif self.killed:
             await self._publisher.keep(self, KILLED)
+        elif self.lacking is not None:
+            await self._publisher.keep(self, f"incomplete: {self.lacking.error}")
         elif self.failed:
             self._publisher.give_up(self)
         else:
@@ -240,6 +260,10 @@ class Draft:
         """It is the next version of what was published, with these bytes to begin with."""
         self.staged, self.replaces = staged, self.row
         self.published, self.dirty, self._mtime_ns = False, True, None
+
+    def _lacks(self, offset: int, error: IcatfsError) -> None:
+        if self.lacking is None or offset < self.lacking.offset:
+            self.lacking = Lacking(offset, error)
 
     def _touch(self) -> None:
         self._mtime_ns = None

@@ -118,6 +118,9 @@ class Publishing:
         services = self._services
         folder = draft.node.parent
         assert folder is not None
+        if draft.lacking is not None:  # the program was told, and closes it all the same
+            draft.failed = True
+            raise draft.lacking.error
         draft.failed, draft.sending = False, True
         try:
             dataset = await services.catalogue.node(NodeKey(Kind.DATASET, dataset_of(draft.node)))

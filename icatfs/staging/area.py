@@ -33,6 +33,7 @@ import trio
 from icatfs.crashing import crash_point
 from icatfs.errors import ConfigError, IcatfsError
 from icatfs.staging.journal import PENDING, Entry, Home, Journal, State
+from icatfs.staging.room import Room
 from icatfs.staging.staged import StagedFile, explained
 
 if TYPE_CHECKING:
@@ -97,9 +98,10 @@ class Making:
 class StagingArea:
     """The staging folder of one user at one facility."""
 
-    def __init__(self, folder: Path, journal: Journal, making: Making) -> None:
+    def __init__(self, folder: Path, journal: Journal, making: Making, room: Room) -> None:
         # given
         self.folder = folder
+        self.room = room
         self.journal = journal
         self._making = making
         # constant: the journal's connection takes one thread at a time
@@ -270,8 +272,18 @@ class StagingArea:
 
 
 @asynccontextmanager
-async def open_staging(state_dir: Path, *, facility: str, user: str) -> AsyncIterator[StagingArea]:
-    """The staging area of this user at this facility, made if need be. ConfigError."""
+async def open_staging(
+    state_dir: Path,
+    *,
+    facility: str,
+    user: str,
+    max_bytes: int | None = None,
+    min_free: int = 0,
+) -> AsyncIterator[StagingArea]:
+    """The staging area of this user at this facility, made if need be. ConfigError.
+
+    ``max_bytes`` may wait there at a time, and ``min_free`` of the disk is left to others.
+    """
     digest = hashlib.sha256(f"{user}\n{facility}".encode()).hexdigest()[:16]
     folder = state_dir / "staging" / digest
     try:
@@ -281,18 +293,21 @@ async def open_staging(state_dir: Path, *, facility: str, user: str) -> AsyncIte
             f"cannot use the staging folder {folder}: {error.strerror}; choose another place "
             "with ICATFS_STATE_DIR"
         ) from error
-    async with open_folder(folder, Home(facility, user)) as area:
+    room = Room(folder, max_bytes, min_free)
+    async with open_folder(folder, Home(facility, user), room) as area:
         yield area
 
 
 @asynccontextmanager
-async def open_folder(folder: Path, home: Home | None = None) -> AsyncIterator[StagingArea]:
+async def open_folder(
+    folder: Path, home: Home | None = None, room: Room | None = None
+) -> AsyncIterator[StagingArea]:
     """The staging area in a folder; without ``home`` one that was made before. ConfigError."""
     journal, making = _open_journal(folder)
     try:
         if home is not None:
             journal.settle(home)
-        yield StagingArea(folder, journal, making)
+        yield StagingArea(folder, journal, making, room or Room(folder))
     finally:
         making.close()
         journal.close()

@@ -86,6 +86,7 @@ class StagedFile:
         """Take the bytes of another file. Raises NoSpace, StagingFailed."""
         with self.in_use(), other.in_use():
             self._crc32_stop = -1
+            self._area.room.take(other.size)
             await self._area.beside(_copy, other._descriptor, self._descriptor)
             self.size, self.mtime_ns = os.fstat(self._descriptor).st_size, other.mtime_ns
 
@@ -98,6 +99,7 @@ class StagedFile:
         """Write all of ``data``; `NoSpace` when the staging disk is full."""
         if not data:
             return 0
+        self._area.room.take(len(data))
         view = memoryview(data)
         written = 0
         while written < len(view):

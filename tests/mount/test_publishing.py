@@ -363,3 +363,47 @@ libc.munmap(address, 8)
     done = writable.mounts.python(script, path)
     assert done.returncode == 0, done.stderr
     until(lambda: writable.catalogued().get(path.name) == fact(b"after..."))
+
+
+# A full staging disk.
+
+
+def test_a_full_staging_disk_is_told_by_write_and_nothing_looks_whole(writable: Writable) -> None:
+    state = writable.mounts.folder / "small-state"
+    options = ("--mode", "rw", "-o", f"state_dir={state},staging_size=2M")
+    point = writable.mounts.mount(writable.facility, *options, name="small")
+    folder = point / writable.dataset.relative_to(writable.point)
+    descriptor = os.open(folder / "too-large", os.O_WRONLY | os.O_CREAT)
+    os.write(descriptor, bytes(1 << 20))
+    with fails_with(errno.ENOSPC):
+        for _ in range(3):
+            os.write(descriptor, bytes(1 << 20))
+    with fails_with(errno.ENOSPC):
+        os.close(descriptor)
+    until(lambda: not (folder / "too-large").exists())
+    assert "too-large" not in writable.catalogued()
+    (entry,) = writable.mounts.status(point)["pending"]
+    assert (entry["name"], "incomplete" in entry["reason"]) == ("too-large", True)
+    where = ("--state-dir", state)
+    done = writable.mounts.run("pending", "--abandon", "--yes", *where, entry["id"])
+    assert done.returncode == 0, done.stderr
+    (folder / "fits").write_bytes(bytes(1 << 20))
+    assert writable.catalogued()["fits"] == fact(bytes(1 << 20))
+    assert writable.mounts.unmount(point).returncode == 0
+
+
+def test_a_write_that_failed_and_is_tried_again_leaves_a_whole_file(writable: Writable) -> None:
+    state = writable.mounts.folder / "retry-state"
+    options = ("--mode", "rw", "-o", f"state_dir={state},staging_size=2M")
+    point = writable.mounts.mount(writable.facility, *options, name="retry")
+    folder = point / writable.dataset.relative_to(writable.point)
+    blocker = folder / "blocker.part"
+    blocker.write_bytes(bytes(3 << 19))
+    descriptor = os.open(folder / "second-try", os.O_WRONLY | os.O_CREAT)
+    with fails_with(errno.ENOSPC):
+        os.write(descriptor, b"x" * (1 << 20))
+    blocker.unlink()
+    os.pwrite(descriptor, b"x" * (1 << 20), 0)
+    os.close(descriptor)
+    assert writable.catalogued()["second-try"] == fact(b"x" * (1 << 20))
+    assert writable.mounts.unmount(point).returncode == 0

@@ -191,7 +191,7 @@ def test_nano(writable: Writable, folder: Path) -> None:
     """In a terminal, by the keys that a person types."""
     (folder / "notes.txt").write_text("world\n", encoding="ascii")
     ours, theirs = pty.openpty()
-    program = ["nano", "--ignorercfiles", folder / "notes.txt"]
+    program = ["nano", "--ignorercfiles", str(folder / "notes.txt")]
     with subprocess.Popen(
         program,
         stdin=theirs,
