@@ -1,4 +1,4 @@
-"""What a mount answers about the archive: where data are, what to bring back, why something waits.
+"""What a mount answers about its data: where they are, and what is to become of them.
 
 The command line knows paths and people; this module knows the services. Walks and restores take
 long, so some commands answer in parts (`icatfs.control.Talk`). None of them holds anything for the
@@ -8,14 +8,18 @@ command line looks how far they are.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from icatfs.catalogue.node import Node
 from icatfs.control import Command, Talk, Tell
 from icatfs.errors import IcatfsError, NotPermitted
 from icatfs.fs.explaining import Explainer
 from icatfs.fs.readers import Readers
 from icatfs.fs.recalls import Detail, Options, Survey
+from icatfs.icat.client import IcatClient
+from icatfs.icat.records import DatasetRow
 from icatfs.icat.session import SessionKeeper
 from icatfs.ids.client import IdsClient
 from icatfs.ids.selection import Selection
@@ -23,6 +27,7 @@ from icatfs.recall.coordinator import RecallCoordinator
 from icatfs.recall.ordering import Orders
 from icatfs.recall.orders import Fetch, Wish
 from icatfs.recall.units import Key
+from icatfs.staging.area import StagingArea
 from icatfs.values import DatafileId, DatasetId, Kind, WriteMode
 
 if TYPE_CHECKING:
@@ -47,6 +52,9 @@ class Desk:
     keeper: SessionKeeper
     mode: WriteMode
     top: str
+    icat: IcatClient
+    area: StagingArea
+    is_own: Callable[[Node], bool]
 
     def commands(self) -> Mapping[str, Command | Talk]:
         """By name."""
@@ -58,6 +66,7 @@ class Desk:
             "reset": self.reset,
             "archive": self.archive,
             "why": self.why,
+            "complete": self.complete,
         }
 
     async def look(self, request: Mapping[str, Any], tell: Tell) -> object:
@@ -129,6 +138,33 @@ class Desk:
         for unit in request["units"]:
             self.recall.forget_failure(_key(unit))
         return None
+
+    async def complete(self, request: Mapping[str, Any]) -> object:
+        """Mark a dataset as complete; whether it was so already.
+
+        NotPermitted for what this mount may not change, and while files of it are not stored.
+        """
+        path = request["path"]
+        node = await self.survey.resolve(path)
+        row = node.entity
+        if node.kind is not Kind.DATASET or not isinstance(row, DatasetRow):
+            raise NotPermitted(f"{path} is no dataset: only datasets can be complete")
+        if row.complete:
+            return {"already": True}
+        if not self.is_own(node):
+            raise NotPermitted(f"this mount did not make {path}: mount with --mode rw to change it")
+        unsent = [one.shown for one in await self.area.pending() if one.dataset == row.id]
+        if unsent:
+            raise NotPermitted(
+                f"{len(unsent)} files of {path} are not at the facility yet ({unsent[0]}), and "
+                "might be refused then: icatfs pending lists them"
+            )
+        if request["do"]:
+            await self.keeper.run(self.icat.set_complete, DatasetId(row.id))
+            assert node.parent is not None
+            self.survey.catalogue.invalidate(node.parent)
+            self.survey.catalogue.invalidate(node.key)
+        return {"already": False}
 
     async def archive(self, request: Mapping[str, Any]) -> object:
         """Ask the facility to take data off its disk; with no units, whether this mount may."""

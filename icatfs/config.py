@@ -50,6 +50,7 @@ SETTINGS = frozenset(
         "ttl_running",
         "dataset_type",
         "allow_recursive_delete",
+        "complete_is_closed",
         "close_wait",
         "stream_after",
         "temporary_names",
@@ -111,6 +112,8 @@ class Config:
     dataset_type: str | None = None
     allow_recursive_delete: bool = False
     """Whether one program may remove as many stored files as it likes."""
+    complete_is_closed: bool = False
+    """Whether a dataset that is marked complete takes no new files, whatever ICAT's rules say."""
     close_wait_s: float = 600.0
     """How long ``close`` keeps trying while the server is busy or restores."""
     unmount_wait_s: float = 300.0

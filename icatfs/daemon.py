@@ -222,6 +222,7 @@ async def _build(
                 config.dataset_type,
                 config.unmount_wait_s,
                 allow_recursive_delete=config.allow_recursive_delete,
+                complete_is_closed=config.complete_is_closed,
                 stream_after=config.stream_after,
                 temporary_names=temporary.patterns(config.temporary_names),
             ),
@@ -275,6 +276,9 @@ async def _build(
             keeper=keeper,
             mode=mode,
             top=config.path.rstrip("/"),
+            icat=icat,
+            area=area,
+            is_own=writing.is_own,
         ),
         await enter(
             open_outbox(area, uploader, swaps, catalogue, lambda: writing.publishing.under_way)

@@ -198,6 +198,12 @@ class Catalogue:
         self._facts[key] = facts
         return facts
 
+    def forget_facts(self, node: Node) -> None:
+        """What this mount has said about an entry is no longer what is remembered."""
+        self._facts.pop(node.key, None)
+        if node.kind is Kind.DATASET and node.parent is not None:
+            self.invalidate(node.parent)
+
     # -- own changes, and what others may have changed --------------------------------------------
 
     def adopt(self, dataset: Node, row: DatafileRow) -> Node:

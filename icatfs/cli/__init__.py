@@ -29,6 +29,7 @@ class _Lazy(click.Group):
         "stage": "Ask for archived data in advance; wait for them.",
         "why": "Say what a path or a program waits for, and how long still.",
         "archive": "Take data off the facility's disk (--mode rw).",
+        "complete": "Mark a dataset as complete: no more files are added.",
         "bench": "Measure how fast a facility of yours is through a mount.",
         "demo": "Show the whole job on a facility of its own.",
         "facility": "Run the embedded facility: ICAT, IDS and tape in one process.",

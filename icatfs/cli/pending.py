@@ -29,7 +29,7 @@ from icatfs.staging.archives import Archive
 from icatfs.staging.area import folders, open_folder
 from icatfs.staging.journal import Entry, Home
 from icatfs.staging.recovery import Fate, Recovery, Result
-from icatfs.staging.swaps import Swaps
+from icatfs.staging.swaps import Swaps, untidy
 from icatfs.staging.uploader import Timing, open_uploader
 from icatfs.unsent import why
 
@@ -238,7 +238,7 @@ def _untidy(state_dir: Path) -> dict[Path, Home]:
 
 async def _untidy_home(folder: Path) -> Home | None:
     async with open_folder(folder) as area:
-        return area.journal.home() if area.journal.planned() else None
+        return area.journal.home() if untidy(area.journal) else None
 
 
 def _by_mount(folder: Path, numbers: Sequence[int] | None) -> list[Result] | None:

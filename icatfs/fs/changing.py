@@ -223,6 +223,13 @@ class Changing:
         if failure is not None:
             raise failure
 
+    async def setxattr(self, number: int, name: str, value: bytes | None, caller: Caller) -> None:
+        """Set an extended attribute, or clear it with None."""
+        inode = self._inodes[number]
+        with self._entries.reporting(number), self._waits.waiting():
+            self._check(caller)
+            await self._writing.describe(inode.node, name, value)
+
     # Names.
 
     async def mkdir(self, parent: int, name: str, caller: Caller) -> Attributes:

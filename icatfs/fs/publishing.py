@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from icatfs.catalogue.node import Node, NodeKey
 from icatfs.catalogue.tree import Catalogue
 from icatfs.content.store import ContentStore
-from icatfs.errors import IcatfsError, NotSupported
+from icatfs.errors import AccessDenied, IcatfsError, NotSupported
 from icatfs.icat.client import IcatClient
 from icatfs.icat.session import SessionKeeper
 from icatfs.ids.client import IdsClient
@@ -21,6 +21,8 @@ from icatfs.staging.uploader import Target, Uploader
 from icatfs.values import DatafileId, DatasetId, FacilityId, Kind
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import trio
 
     from icatfs.fs.drafts import Draft, Overlay
@@ -76,6 +78,7 @@ class Publishing:
         *,
         temporary: TemporaryNames,
         replacing: Replacing,
+        on_refusal: Callable[[DatasetId, AccessDenied], None],
     ) -> None:
         # given
         self._services = services
@@ -84,6 +87,7 @@ class Publishing:
         self._nursery = nursery
         self._temporary = temporary
         self._replacing = replacing
+        self._on_refusal = on_refusal
         # mutable
         self.under_way = 0
 
@@ -125,8 +129,10 @@ class Publishing:
         try:
             dataset = await services.catalogue.node(NodeKey(Kind.DATASET, dataset_of(draft.node)))
             row = await self._send(draft, dataset)
-        except IcatfsError:
+        except IcatfsError as error:
             draft.failed = True  # release must not repeat what close reported
+            if isinstance(error, AccessDenied) and draft.replaces is None:
+                self._on_refusal(dataset_of(draft.node), error)
             raise
         finally:
             draft.sending = False
@@ -161,12 +167,18 @@ class Publishing:
         node, before, row = draft.node, draft.staged, draft.row
         assert row is not None
         staged = await self._services.area.begin(dataset_of(node), draft.name, node.path_in_dataset)
+        failure: IcatfsError | None = None
         try:
             await staged.copy_from(before)
             await self._replacing.begin(_Version(staged, draft.name, node, draft.mtime_ns), row)
+        except IcatfsError as error:
+            failure = error
         except BaseException:  # not swallowed: nobody else knows of the new file
             staged.close(keep=False)
             raise
+        if failure is not None:
+            await staged.discard()
+            raise failure
         draft.continue_in(staged)
         assert node.parent is not None
         self._overlay.add_draft(node.parent, draft)

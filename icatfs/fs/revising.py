@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from icatfs.errors import ContentChanged, NotFound
+from icatfs.errors import ContentChanged, IcatfsError, NotFound
 from icatfs.fs.drafts import Draft
 from icatfs.fs.handles import ReadHandle
 from icatfs.fs.ports import CacheFile
@@ -101,13 +101,19 @@ class Revising:
         shown = f"{folder.name or dataset_of(node)}/{node.name}"
         staged = await self._services.area.begin(dataset_of(node), row.name, shown)
         draft = Draft(self._publishing, staged, node, row.name)
+        failure: IcatfsError | None = None
         try:
             await self._replacing.begin(draft, row)
             if fill is not None:
                 await fill(draft)
+        except IcatfsError as error:
+            failure = error
         except BaseException:  # not swallowed: nobody else knows of the staged file
             staged.close(keep=False)
             raise
+        if failure is not None:
+            await staged.discard()
+            raise failure
         draft.replaces = row
         if fill is not None:
             draft.is_as_stored()

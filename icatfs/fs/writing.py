@@ -30,6 +30,8 @@ from icatfs.errors import (
     NotFound,
     NotPermitted,
 )
+from icatfs.fs.closed import Closed
+from icatfs.fs.describing import Describing
 from icatfs.fs.drafts import Draft, Overlay, draft_node
 from icatfs.fs.guard import DeletionGuard
 from icatfs.fs.newnames import datafile_name, dataset_name
@@ -59,6 +61,7 @@ class WritingOptions:
     dataset_type: str | None = None
     drain_s: float = 300.0
     allow_recursive_delete: bool = False
+    complete_is_closed: bool = False
     temporary_names: Sequence[str] = TEMPORARY_NAMES
     stream_after: int = 8 * 2**20
     """From how many bytes on a file is sent while it is written; 0: never."""
@@ -77,6 +80,9 @@ class Writing:
         self._services = services
         self._stream_after = options.stream_after
         # constant
+        self._closed = Closed(
+            services.catalogue, services.archive, complete_is_closed=options.complete_is_closed
+        )
         self._permission = permission = Permission(options.mode)
         self._overlay = overlay = Overlay()
         self._types = Types(services, options.dataset_type)
@@ -88,8 +94,10 @@ class Writing:
             nursery,
             temporary=TemporaryNames(options.temporary_names),
             replacing=self._replacing,
+            on_refusal=self._closed.learn,
         )
         self._revising = Revising(services, permission, overlay, self.publishing, self._replacing)
+        self._describing = Describing(services, permission, overlay)
         guard = DeletionGuard(unlimited=options.allow_recursive_delete)
         self._removing = Removing(services, permission, overlay, guard)
         self._renaming = Renaming(
@@ -135,6 +143,7 @@ class Writing:
         """
         raw = self._name_of_file(folder, name)
         await self._check_free(folder, name)
+        await self._closed.check(folder, name)
         dataset = dataset_of(folder)
         staged = await self._services.area.begin(dataset, raw, f"{folder.name}/{name}")
         node = draft_node(folder, dataset, name, staged.entry)
@@ -194,6 +203,10 @@ class Writing:
             )
         self._permission.own_datasets.add(dataset)
         return services.catalogue.adopt_dataset(visit, row)
+
+    async def describe(self, node: Node, name: str, value: bytes | None) -> None:
+        """Set or clear an extended attribute; see `Describing.describe`."""
+        await self._describing.describe(node, name, value)
 
     # Removing and renaming.
 

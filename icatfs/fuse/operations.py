@@ -164,6 +164,16 @@ class Operations(pyfuse3.Operations):
     async def listxattr(self, inode: int, ctx: pyfuse3.RequestContext) -> list[bytes]:
         return [_bytes(name) for name in self._fs.listxattr(inode)]
 
+    @boundary
+    async def setxattr(
+        self, inode: int, name: bytes, value: bytes, ctx: pyfuse3.RequestContext
+    ) -> None:
+        await self._fs.changes.setxattr(inode, _text(name), value, _caller(ctx))
+
+    @boundary
+    async def removexattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
+        await self._fs.changes.setxattr(inode, _text(name), None, _caller(ctx))
+
     # Folders.
 
     @boundary

@@ -80,6 +80,19 @@ class Changes(ABC):
         """Give a dataset a new name; slow where it has many datafiles."""
         await self.write(session, [{"Dataset": {"id": dataset, "name": name}}])
 
+    async def set_complete(self, session: str, dataset: DatasetId) -> None:
+        """Mark a dataset as complete: a facility's rules may close it by that, to its writers too.
+
+        Slow where it has many datafiles.
+        """
+        await self.write(session, [{"Dataset": {"id": dataset, "complete": True}}])
+
+    async def describe(
+        self, session: str, kind: str, entity_id: int, facts: Mapping[str, str | None]
+    ) -> None:
+        """Set text attributes of a Datafile or Dataset; None clears one. BadName: too long."""
+        await self.write(session, [{kind: {"id": entity_id, **facts}}])
+
     async def delete_dataset(self, session: str, dataset: DatasetId) -> None:
         """Remove a dataset *and the entries of all datafiles in it*: see that it is empty."""
         await self.delete(session, "Dataset", [dataset])

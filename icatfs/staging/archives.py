@@ -51,6 +51,15 @@ class Archive:
     def _matters(self) -> bool:
         return self._two_level and self._by_dataset() is not False
 
+    async def check_writable(self, dataset: DatasetId, what: str) -> None:
+        """NotOnline where a file could not be stored, for want of the others of its dataset.
+
+        Where it is not known how the facility archives, nothing is asked: the server then restores
+        the dataset before it takes the file.
+        """
+        if self._by_dataset():
+            await self.check_online(dataset, what)
+
     async def check_online(self, dataset: DatasetId, what: str) -> None:
         """Raises NotOnline where the dataset must be restored before anything in it changes.
 

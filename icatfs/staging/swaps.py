@@ -64,7 +64,7 @@ if TYPE_CHECKING:
     from icatfs.ids.client import IdsClient
     from icatfs.staging.archives import Archive
     from icatfs.staging.area import StagingArea
-    from icatfs.staging.journal import Entry
+    from icatfs.staging.journal import Entry, Journal
     from icatfs.staging.staged import Sealed, StagedFile
 
 log = logging.getLogger(__name__)
@@ -336,6 +336,15 @@ class Swaps:
             return {}
         said = {"description": facts.description, "doi": facts.doi}
         return {name: text for name, text in said.items() if text}
+
+
+def untidy(journal: Journal) -> list[Entry]:
+    """The entries of swaps that may have left something under a hidden name."""
+    return [
+        entry
+        for entry in journal.planned()
+        if entry.plan is not None and Swap.of_plan(entry.plan).names
+    ]
 
 
 def _is(row: DatafileRow, sealed: Sealed) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import itertools
+import json
 import os
 import shutil
 import subprocess
@@ -348,6 +349,83 @@ def test_what_others_made_is_renamed_and_removed_in_mode_rw_only(place: Place) -
     assert "--mode rw" in place.mounts.log()
     (place.other / "renamed").unlink()
     assert place.names() == []
+
+
+def test_description_and_doi_can_be_set_and_stay_with_the_name(place: Place) -> None:
+    path = place.dataset / "file"
+    path.write_bytes(b"content")
+    os.setxattr(path, "user.icat.description", "the sample at 4 K, 2 µm".encode())
+    os.setxattr(path, "user.icat.doi", b"10.1000/182")
+    assert os.getxattr(path, "user.icat.doi") == b"10.1000/182"
+    path.write_bytes(b"new content")
+    query = f"SELECT df.description, df.doi FROM Datafile df WHERE df.dataset.name='{place.name}'"
+    until(lambda: place.facility.search(query) == [["the sample at 4 K, 2 µm", "10.1000/182"]])
+    os.removexattr(path, "user.icat.doi")
+    assert place.facility.search(query) == [["the sample at 4 K, 2 µm", None]]
+    os.setxattr(place.dataset, "user.icat.description", b"a dataset")
+    with fails_with(errno.EPERM):
+        os.setxattr(path, "user.icat.checksum", b"0")
+    with fails_with(errno.EPERM):
+        os.setxattr(place.add / VISIT / STORED, "user.icat.description", b"x")
+    with fails_with(errno.ENOTSUP):
+        os.setxattr(path, "user.comment", b"x")
+
+
+def test_times_can_be_set_and_modes_and_owners_have_no_effect(place: Place, tmp_path: Path) -> None:
+    path = place.dataset / "file"
+    path.write_bytes(b"content")
+    os.utime(path, ns=(1_600_000_000_000_000_000, 1_600_000_000_000_000_000))
+    assert path.stat().st_mtime == 1_600_000_000
+    found = place.facility.search(
+        f"SELECT df.datafileModTime FROM Datafile df WHERE df.dataset.name = '{place.name}'"
+    )
+    assert found[0].startswith("2020-09-13T")
+    before = path.stat()
+    path.chmod(0o600)
+    os.chown(path, os.getuid(), os.getgid())
+    assert path.stat().st_mode == before.st_mode
+    with fails_with(errno.EPERM):
+        os.symlink("x", place.dataset / "link")
+    with fails_with(errno.EPERM):
+        os.link(path, place.dataset / "link")
+    with fails_with(errno.EPERM):
+        os.mkfifo(place.dataset / "pipe")
+    (tmp_path / "tree/sub").mkdir(parents=True)
+    (tmp_path / "tree/sub/file").write_bytes(b"x")
+    for command in (["cp", "-a"], ["rsync", "-a"]):
+        copy = [*command, str(tmp_path / "tree"), str(place.dataset)]
+        done = subprocess.run(copy, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, "")
+    assert place.names() == ["file", "tree/sub/file"]
+
+
+def test_a_dataset_is_completed_deliberately_and_then_closed(place: Place) -> None:
+    complete = f"SELECT ds.complete FROM Dataset ds WHERE ds.name = '{place.name}'"
+    (place.dataset / "file").write_bytes(b"content")
+    done = place.mounts.run("complete", place.dataset)
+    assert (done.returncode, "--yes" in done.stderr) == (3, True)
+    assert place.facility.search(complete) == [False]
+    done = place.mounts.run("complete", "--yes", place.dataset)
+    assert (done.returncode, done.stdout) == (0, f"{place.dataset} is complete now\n")
+    assert place.facility.search(complete) == [True]
+    assert "complete already" in place.mounts.run("complete", place.dataset).stdout
+    place.facility.reset_counters()
+    with fails_with(errno.EACCES):
+        (place.dataset / "late").write_bytes(b"x")
+    assert place.facility.counters()["requests"]["ids/put"] == 1
+    with fails_with(errno.EACCES):
+        os.open(place.dataset / "later", os.O_CREAT | os.O_WRONLY)
+    with fails_with(errno.EACCES):
+        os.open(place.dataset / "file", os.O_WRONLY)
+    assert place.facility.counters()["requests"]["ids/put"] == 1
+    assert "marked complete" in place.mounts.log()
+    stored = place.add / VISIT / STORED
+    assert place.mounts.run("complete", "--yes", stored).returncode != 0
+    assert place.names() == ["file"]
+    where = ("--state-dir", place.mounts.folder / "state")
+    (kept,) = json.loads(place.mounts.run("pending", "--json", *where).stdout)
+    assert kept["shown"] == f"{place.name}/late"
+    assert place.mounts.run("pending", "--abandon", "--yes", *where, kept["id"]).returncode == 0
 
 
 def test_names_of_visits_and_investigations_are_the_facilitys(place: Place) -> None:

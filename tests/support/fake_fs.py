@@ -555,6 +555,9 @@ class FakeWriting:
         draft.node = replace_node(draft.node, name=new_name, parent=inside(path))
         return draft.node
 
+    async def describe(self, node: Node, name: str, value: bytes | None) -> None:
+        raise NotSupported(name)
+
     async def set_mtime(self, node: Node, mtime_ns: int) -> None:
         self.times[node.name] = mtime_ns
 

@@ -1,0 +1,76 @@
+"""Datasets that take no new files: found out at ``create``, not after an upload.
+
+ICAT's rules cannot be asked for over REST, and a facility's rules may close a dataset that is
+marked *complete*, or may not. So a refusal is remembered for a while, and the next file is refused
+before anybody writes it. Where it is known that complete means closed (``complete_is_closed``) no
+refusal is needed; where whole datasets are archived, one that is on tape is refused, too.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import trio
+
+from icatfs.catalogue.node import NodeKey
+from icatfs.errors import AccessDenied, NotPermitted
+from icatfs.fs.publishing import dataset_of
+from icatfs.icat.records import DatasetRow
+from icatfs.values import Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from icatfs.catalogue.node import Node
+    from icatfs.catalogue.tree import Catalogue
+    from icatfs.staging.archives import Archive
+    from icatfs.values import DatasetId
+
+_REMEMBERED_S = 600.0
+
+
+class Closed:
+    """What one mount knows of the datasets that it cannot write to.
+
+    Invariant: ``_refused`` has the facility's words on each dataset that refused a file, and until
+    when they are taken for true.
+    """
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        archive: Archive,
+        *,
+        complete_is_closed: bool,
+        clock: Callable[[], float] = trio.current_time,
+    ) -> None:
+        # given
+        self._catalogue = catalogue
+        self._archive = archive
+        self._complete_is_closed = complete_is_closed
+        self._clock = clock
+        # mutable
+        self._refused: dict[DatasetId, tuple[float, str]] = {}
+
+    async def check(self, folder: Node, name: str) -> None:
+        """NotPermitted, AccessDenied or NotOnline where a file could not be stored here now."""
+        dataset = dataset_of(folder)
+        row = (await self._catalogue.node(NodeKey(Kind.DATASET, dataset))).entity
+        is_complete = isinstance(row, DatasetRow) and row.complete
+        if is_complete and self._complete_is_closed:
+            raise NotPermitted(
+                f"cannot write {name!r} here: the dataset is complete, which closes it "
+                "(complete_is_closed); write to another dataset"
+            )
+        until_s, words = self._refused.get(dataset, (0.0, ""))
+        if self._clock() < until_s:
+            why = ", which is marked complete," if is_complete else ""
+            raise AccessDenied(
+                f"cannot write {name!r} here: the facility has just refused another file in this "
+                f"dataset{why} so nothing is sent; write to another dataset ({words})"
+            )
+        await self._archive.check_writable(dataset, f"write {name!r}")
+
+    def learn(self, dataset: DatasetId, refusal: AccessDenied) -> None:
+        """The facility refused a new file in a dataset."""
+        self._refused[dataset] = (self._clock() + _REMEMBERED_S, str(refusal))
