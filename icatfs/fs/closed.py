@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from icatfs.catalogue.node import NodeKey
-from icatfs.errors import AccessDenied, NotPermitted
+from icatfs.errors import AccessDenied, LoginFailed, NotPermitted
 from icatfs.fs.publishing import dataset_of
 from icatfs.icat.records import DatasetRow
 from icatfs.values import Kind
@@ -27,13 +27,14 @@ if TYPE_CHECKING:
     from icatfs.values import DatasetId
 
 _REMEMBERED_S = 600.0
+_ONLINE_S = 30.0
 
 
 class Closed:
     """What one mount knows of the datasets that it cannot write to.
 
     Invariant: ``_refused`` has the facility's words on each dataset that refused a file, and until
-    when they are taken for true.
+    when they are taken for true; ``_online`` until when a dataset is taken to be on disk.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Closed:
         self._clock = clock
         # mutable
         self._refused: dict[DatasetId, tuple[float, str]] = {}
+        self._online: dict[DatasetId, float] = {}
 
     async def check(self, folder: Node, name: str) -> None:
         """NotPermitted, AccessDenied or NotOnline where a file could not be stored here now."""
@@ -69,8 +71,12 @@ class Closed:
                 f"cannot write {name!r} here: the facility has just refused another file in this "
                 f"dataset{why} so nothing is sent; write to another dataset ({words})"
             )
-        await self._archive.check_writable(dataset, f"write {name!r}")
+        if self._clock() >= self._online.get(dataset, 0.0):  # many files are made one after another
+            await self._archive.check_writable(dataset, f"write {name!r}")
+            self._online[dataset] = self._clock() + _ONLINE_S
 
     def learn(self, dataset: DatasetId, refusal: AccessDenied) -> None:
         """The facility refused a new file in a dataset."""
+        if isinstance(refusal, LoginFailed):
+            return  # that says nothing about the dataset
         self._refused[dataset] = (self._clock() + _REMEMBERED_S, str(refusal))

@@ -143,7 +143,8 @@ class Writing:
         """
         raw = self._name_of_file(folder, name)
         await self._check_free(folder, name)
-        await self._closed.check(folder, name)
+        if not self.publishing.is_temporary(name):
+            await self._closed.check(folder, name)
         dataset = dataset_of(folder)
         staged = await self._services.area.begin(dataset, raw, f"{folder.name}/{name}")
         node = draft_node(folder, dataset, name, staged.entry)
