@@ -37,6 +37,7 @@ from there. The bytes themselves are moved by a process of their own (``mover.wo
 the open data file and says which bytes are in it, while every decision stays here. What is archived
 is asked for once, and waited for. A write goes to a staged file; the close of its last descriptor
 seals it, sends it, compares size and CRC-32, and only then returns.
+What replaces a stored file is sent under a hidden name, and both names change in one transaction.
 """
 
 __version__ = "0.1.0"

@@ -4,9 +4,9 @@
 its last descriptor, the file is sealed, sent, compared and shown as a catalogue entry, all before
 ``close`` returns. If that fails ``close`` fails, nothing is shown, and the bytes are kept.
 
-**What exists is not changed.** A mount in the mode ``add`` refuses whatever would change an entry
-that it did not make itself, in ``rw`` it may be removed; replacing the content of a stored file is
-refused in both.
+**What exists is not changed by accident.** A mount in the mode ``add`` refuses whatever would
+change an entry that it did not make itself; what it made, and in ``rw`` all that ICAT's rules
+allow, is replaced as a whole, renamed and removed (``replacing``, ``renaming``, ``removing``).
 
 **Temporary names stay local.** Programs that save by "write aside, then rename" would otherwise
 catalogue every intermediate name; such a file is published by the rename to its real name.

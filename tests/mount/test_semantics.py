@@ -151,12 +151,18 @@ def test_known_listings(mounts: Mounts, large: FacilityHandle) -> None:
     assert large.counters()["queries"] == asked + 1
 
 
-def test_facts(point: Path) -> None:
-    """The catalogue's facts are the extended attributes `user.icat.*`, which cannot be changed."""
+def test_facts(facility: FacilityHandle, point: Path) -> None:
+    """The catalogue's facts are the extended attributes `user.icat.*`; of what may be changed, \
+`description` and `doi` can be set."""
     assert os.getxattr(point / FILE, "user.icat.kind") == b"datafile"
     assert os.getxattr(point / FILE, "user.icat.dataset")
     with fails_with(errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.ENOSYS, errno.EROFS):
         os.setxattr(point / FILE, "user.icat.checksum", b"0")
+    (point / VISIT / "new").mkdir()
+    (point / VISIT / "new/file").write_bytes(b"x")
+    os.setxattr(point / VISIT / "new/file", "user.icat.description", b"why")
+    query = "SELECT df.description FROM Datafile df WHERE df.name = 'file'"
+    assert facility.search(query) == ["why"]
 
 
 # Reading.
@@ -367,23 +373,119 @@ def test_failed_close(mounts: Mounts, facility: FacilityHandle) -> None:
 
 
 def test_add_only(point: Path) -> None:
-    """What already exists is not changed, renamed or removed (`EPERM`)."""
+    """In mode `add` (the default) what the mount did not make is not changed, renamed or removed \
+(`EPERM`)."""
     with fails_with(errno.EPERM):
         (point / FILE).open("r+b")
     with fails_with(errno.EPERM):
         (point / FILE).unlink()
-    with fails_with(errno.EPERM, errno.ENOTSUP):
+    with fails_with(errno.EPERM):
         (point / FILE).rename(point / DATASET / "other")
 
 
+def test_mode_rw(mounts: Mounts, facility: FacilityHandle) -> None:
+    """In mode `rw` whatever ICAT's rules allow may be changed, renamed and removed."""
+    mounted = mounts.mount(facility, "--mode", "rw", name="rw")
+    (mounted / FILE).rename(mounted / DATASET / "renamed")
+    (mounted / DATASET / "renamed").write_bytes(b"new")
+    until(lambda: stored(facility, "renamed") == [3])
+    (mounted / DATASET / "renamed").unlink()
+    assert stored(facility, "renamed") == []
+    with fails_with(errno.EACCES):
+        (mounted / VISIT / "e208947/e208947.nxs").write_bytes(b"complete: closed by the rules")
+    mounts.unmount(mounted)
+
+
 def test_own_files(facility: FacilityHandle, point: Path) -> None:
-    """What a mount made it may remove again."""
+    """What a mount made it may change, rename and remove again."""
     folder = point / VISIT / "new"
     folder.mkdir()
     (folder / "file").write_bytes(b"x")
-    (folder / "file").unlink()
+    (folder / "file").write_bytes(b"changed")
+    (folder / "file").rename(folder / "renamed")
+    assert stored(facility, "renamed") == [7]
+    (folder / "renamed").unlink()
     folder.rmdir()
     assert facility.search("SELECT ds.id FROM Dataset ds WHERE ds.name = 'new'") == []
+
+
+def test_new_versions(mounts: Mounts, facility: FacilityHandle, point: Path) -> None:
+    """A stored file that is written again is replaced as a whole when it is closed: others see \
+the old version or the new one, never none."""
+    (point / VISIT / "new").mkdir()
+    path, sizes = point / VISIT / "new/file", set()
+    path.write_bytes(b"old")
+    script = "import sys; open(sys.argv[1], 'ab').write(bytes(100_000)); print('closed')"
+    writer = mounts.python_later(script, path)
+    while writer.poll() is None:
+        sizes.add(tuple(stored(facility, "file")))
+    sizes.add(tuple(stored(facility, "file")))
+    assert sizes <= {(3,), (100_003,)}
+    assert path.read_bytes() == b"old" + bytes(100_000)
+
+
+def test_renaming(facility: FacilityHandle, point: Path) -> None:
+    """Files and folders are renamed inside their dataset, a folder with all that is in it or not \
+at all; into another dataset `mv` copies (`EXDEV`)."""
+    for name in ("new/a", "other"):
+        (point / VISIT / name).mkdir(parents=True)
+    (point / VISIT / "new/a/file").write_bytes(b"x")
+    (point / VISIT / "new/a").rename(point / VISIT / "new/b")
+    assert stored(facility, "b/file") == [1]
+    with fails_with(errno.EXDEV):
+        (point / VISIT / "new/b/file").rename(point / VISIT / "other/file")
+    subprocess.run(["mv", point / VISIT / "new/b/file", point / VISIT / "other"], check=True)
+    assert (stored(facility, "b/file"), stored(facility, "file")) == ([], [1])
+
+
+def test_folders_with_files(facility: FacilityHandle, point: Path) -> None:
+    """A folder that has files is not removed (`ENOTEMPTY`)."""
+    (point / VISIT / "new/a").mkdir(parents=True)
+    (point / VISIT / "new/a/file").write_bytes(b"x")
+    for folder in ("new/a", "new"):
+        with fails_with(errno.ENOTEMPTY):
+            (point / VISIT / folder).rmdir()
+    assert stored(facility, "a/file") == [1]
+
+
+def test_recursive_removal(mounts: Mounts, facility: FacilityHandle, point: Path) -> None:
+    """In mode `rw` one program removes ten files a minute that the mount did not make, and more \
+only with `--allow-recursive-delete` (`EPERM`)."""
+    (point / VISIT / "new").mkdir()
+    for number in range(12):
+        (point / VISIT / f"new/many{number}").write_bytes(b"x")
+    query = "SELECT COUNT(df) FROM Datafile df WHERE df.dataset.name = 'new'"
+    mounted = mounts.mount(facility, "--mode", "rw", name="rw")
+    assert subprocess.run(["rm", "-rf", mounted / VISIT / "new"], check=False).returncode == 1
+    assert facility.search(query) == [2]
+    mounts.unmount(mounted)
+    mounted = mounts.mount(facility, "--mode", "rw", "--allow-recursive-delete", name="rw")
+    subprocess.run(["rm", "-r", mounted / VISIT / "new"], check=True)
+    assert facility.search(query) == [0]
+    mounts.unmount(mounted)
+
+
+def test_complete(mounts: Mounts, facility: FacilityHandle, point: Path) -> None:
+    """A dataset becomes complete by `icatfs complete`, and by nothing else."""
+    (point / VISIT / "new").mkdir()
+    (point / VISIT / "new/file").write_bytes(b"x")
+    query = "SELECT ds.complete FROM Dataset ds WHERE ds.name = 'new'"
+    assert facility.search(query) == [False]
+    assert mounts.run("complete", "--yes", point / VISIT / "new").returncode == 0
+    assert facility.search(query) == [True]
+
+
+def test_modes_and_owners(point: Path) -> None:
+    """Setting modes and owners of files that may be changed is accepted, and has no effect."""
+    (point / VISIT / "new").mkdir()
+    path = point / VISIT / "new/file"
+    path.write_bytes(b"x")
+    before = path.stat()
+    path.chmod(0o600)
+    os.chown(path, os.getuid(), os.getgid())
+    assert (path.stat().st_mode, path.stat().st_uid) == (before.st_mode, before.st_uid)
+    with fails_with(errno.EPERM):
+        (point / FILE).chmod(0o600)
 
 
 def test_mkdir(facility: FacilityHandle, point: Path) -> None:
