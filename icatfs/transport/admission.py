@@ -25,6 +25,8 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from icatfs.errors import Busy
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
@@ -150,6 +152,15 @@ class Admission:
         if self._queue or not self._admits(lane, gives_way=False):
             return None
         return self._enter(lane, gives_way=False)
+
+    async def place(self, lane: Lane, *, at_once: bool) -> Slot:
+        """A slot; `Busy` where one is wanted at once and none is free."""
+        if not at_once:
+            return await self.acquire(lane)
+        slot = self.acquire_nowait(lane)
+        if slot is None:
+            raise Busy("No request to the facility is free just now.")
+        return slot
 
     def left(self, slot: Slot) -> None:
         """Called by ``Slot.release``."""

@@ -22,7 +22,6 @@ import httpx
 import trio
 
 from icatfs import __version__
-from icatfs.errors import Busy
 from icatfs.mover.mover import Mover, MoverStatus, Unusable, open_mover
 from icatfs.mover.process import Stopped
 from icatfs.transport.admission import Admission, AdmissionStatus, Lane, Limits, Slot
@@ -237,7 +236,7 @@ class Transport:
         timeout_s = timeout_s or _STORED_S
         head = self._build(self._single, "PUT", url, params, timeout_s, headers=headers)
         async with ended(body):
-            with await self._place(at_once=at_once):
+            with await self._admission.place(Lane.BULK, at_once=at_once):
                 try:
                     return await self._send(head, body)
                 except EarlyAnswer as early:
@@ -245,14 +244,6 @@ class Transport:
                 except Failed as failed:
                     self._note(failed.attempt)
                     return cast("Answer", failed.outcome())
-
-    async def _place(self, *, at_once: bool) -> Slot:
-        if not at_once:
-            return await self._admission.acquire(Lane.BULK)
-        slot = self._admission.acquire_nowait(Lane.BULK)
-        if slot is None:
-            raise Busy("No request to the facility is free just now.")
-        return slot
 
     async def _send(self, head: httpx.Request, body: AsyncIterable[bytes]) -> Answer:
         begun = trio.current_time()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -87,15 +88,17 @@ def test_nothing_in_an_archived_dataset_is_renamed(
 
 
 def test_a_file_in_an_archived_dataset_is_refused_when_it_is_created(
-    facility: FacilityHandle, dataset: Path
+    mounts: Mounts, facility: FacilityHandle
 ) -> None:
     """Once it is known that the facility archives whole datasets: by a first read from tape."""
-    other = dataset.parent / "e208945"
-    facility.archive(datasets=[number(facility, other), number(facility, dataset)])
-    assert (other / "e208945.dat").read_bytes()
+    stored = mounts.mount(facility) / VISIT / "e208945"
+    facility.archive(datasets=[number(facility, stored)])
+    assert (stored / "e208945.dat").read_bytes()
+    facility.archive(datasets=[number(facility, stored)])
     facility.reset_counters()
+    before = names(facility, stored)
     with fails_with(errno.ENODATA):
-        (dataset / "new").open("xb")
+        os.open(stored / "new", os.O_CREAT | os.O_WRONLY)
     assert facility.counters()["requests"].get("ids/put", 0) == 0
     assert facility.counters()["restores"] == 0
-    assert sorted(map(str, names(facility, dataset))) == ["a", "b"]
+    assert names(facility, stored) == before
