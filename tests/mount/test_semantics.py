@@ -513,6 +513,18 @@ until they are renamed."""
     assert (stored(facility, "data.part"), stored(facility, "data")) == ([], [1])
 
 
+def test_whose_close(facility: FacilityHandle, point: Path) -> None:
+    """The `close` that counts is the last one of the program that opened the file for writing; \
+readers and children of that program change nothing."""
+    folder = point / VISIT / "new"
+    folder.mkdir()
+    with open(folder / "file", "wb", buffering=0) as file:
+        subprocess.run(["echo", "child"], stdout=file, check=True)
+        assert (folder / "file").read_bytes() == b"child\n"
+        assert stored(facility, "file") == []
+    assert stored(facility, "file") == [6]
+
+
 def test_fsync(facility: FacilityHandle, point: Path) -> None:
     """`fsync` is as good as `close`: it returns when the facility has what was written."""
     folder = point / VISIT / "new"
@@ -522,6 +534,32 @@ def test_fsync(facility: FacilityHandle, point: Path) -> None:
         file.flush()
         os.fsync(file.fileno())
         assert stored(facility, "file") == [1]
+
+
+def test_writing_on(facility: FacilityHandle, point: Path) -> None:
+    """What is written after that makes a new version, which takes the place of the old one in \
+one step."""
+    folder = point / VISIT / "new"
+    folder.mkdir()
+    with open(folder / "file", "wb", buffering=0) as file:
+        file.write(b"x")
+        os.fsync(file.fileno())
+        file.write(b"y")
+        assert stored(facility, "file") == [1]
+    assert stored(facility, "file") == [2]
+    assert (folder / "file").read_bytes() == b"xy"
+
+
+def test_streaming(mounts: Mounts, facility: FacilityHandle, point: Path) -> None:
+    """Files of more than 8 MiB that are written from front to back are sent while they are \
+written, and are catalogued by `close`."""
+    folder = point / VISIT / "new"
+    folder.mkdir()
+    with open(folder / "file", "wb", buffering=0) as file:
+        file.write(bytes(12 << 20))
+        until(lambda: mounts.status(point)["transport"]["bytes_out"] >= 11 << 20)
+        assert stored(facility, "file") == []
+    assert stored(facility, "file") == [12 << 20]
 
 
 def test_killed_writer(facility: FacilityHandle, point: Path) -> None:
@@ -534,14 +572,40 @@ def test_killed_writer(facility: FacilityHandle, point: Path) -> None:
     assert stored(facility, "file") == []
 
 
-def test_readers_publish_nothing(facility: FacilityHandle, point: Path) -> None:
-    """A file can be read while it is written; only closing what was open for writing publishes."""
+def test_writer_that_ends(facility: FacilityHandle, point: Path) -> None:
+    """What a program has open when it ends by itself is sent."""
     folder = point / VISIT / "new"
     folder.mkdir()
-    with open(folder / "file", "wb", buffering=0) as file:
-        file.write(b"x")
-        assert (folder / "file").read_bytes() == b"x"
-        assert stored(facility, "file") == []
+    subprocess.run(["sh", "-c", f"exec > '{folder}/file'; echo all; exit 1"], check=False)
+    until(lambda: stored(facility, "file") == [4])
+
+
+def test_full_disk(mounts: Mounts, facility: FacilityHandle) -> None:
+    """A write that does not fit on the local disk fails with `ENOSPC`, and the file is not sent \
+unless that write is tried again."""
+    mounted = mounts.mount(facility, "-o", "staging_size=1M", name="small")
+    (mounted / VISIT / "new").mkdir()
+    descriptor = os.open(mounted / VISIT / "new" / "file", os.O_WRONLY | os.O_CREAT)
+    with fails_with(errno.ENOSPC):
+        for _ in range(9):
+            os.write(descriptor, bytes(1 << 18))
+    with fails_with(errno.ENOSPC):
+        os.close(descriptor)
+    assert stored(facility, "file") == []
+    assert mounts.unmount(mounted).returncode == 16
+
+
+def test_holes(facility: FacilityHandle, point: Path) -> None:
+    """A file written with holes arrives with zeros in them, and one that was only touched \
+arrives empty."""
+    folder = point / VISIT / "new"
+    folder.mkdir()
+    with open(folder / "file", "wb") as file:
+        file.seek(1000)
+        file.write(b"end")
+    (folder / "touched").touch()
+    assert (stored(facility, "file"), stored(facility, "touched")) == ([1003], [0])
+    assert (folder / "file").read_bytes() == bytes(1000) + b"end"
 
 
 def test_read_only(mounts: Mounts, facility: FacilityHandle) -> None:
