@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from typing import Self
 
 _LEAST = 2
+_SHORT = 2**20
 _GOOD_BEFORE_MORE = 30
 _CALM_BEFORE_MORE_S = 30.0
 _TURN_S = 20.0
@@ -46,6 +47,11 @@ class Lane(Enum):
     """A short call of the data service."""
     BULK = "bulk"
     """A long transfer: a stream of bytes in or out."""
+
+    @classmethod
+    def of_upload(cls, length: int | None) -> Lane:
+        """A small upload is a short call: it does not wait for long transfers to end."""
+        return cls.DATA if length is not None and length <= _SHORT else cls.BULK
 
 
 @dataclass(frozen=True, slots=True)

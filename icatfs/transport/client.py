@@ -223,11 +223,9 @@ class Transport:
     ) -> Answer:
         """PUT ``body``, of ``length`` bytes if known. Never repeated.
 
-        ``at_once``: Busy where no place is free just now, instead of waiting for one.
-
-        An answer that comes before the end of the body stops the upload. After FacilityUnreachable
-        or FacilityTimeout, or when cancelled, the server may have stored the bytes: look. What
-        ``body`` raises is raised.
+        ``at_once``: Busy where no place is free, instead of waiting. An answer that comes before
+        the end of the body stops the upload. After FacilityUnreachable or FacilityTimeout, or when
+        cancelled, the server may have stored the bytes: look. What ``body`` raises is raised.
         """
         framing = {"Transfer-Encoding": "chunked"}
         if length is not None:
@@ -236,7 +234,7 @@ class Transport:
         timeout_s = timeout_s or _STORED_S
         head = self._build(self._single, "PUT", url, params, timeout_s, headers=headers)
         async with ended(body):
-            with await self._admission.place(Lane.BULK, at_once=at_once):
+            with await self._admission.place(Lane.of_upload(length), at_once=at_once):
                 try:
                     return await self._send(head, body)
                 except EarlyAnswer as early:

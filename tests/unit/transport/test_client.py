@@ -6,11 +6,13 @@ import logging
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 import httpx
 import pytest
 import trio
+import trio.testing
 
 from icatfs.errors import (
     CertificateRejected,
@@ -333,6 +335,26 @@ async def test_an_upload_has_a_length_or_chunks(length: int | None) -> None:
     assert headers.get("content-length") == (None if length is None else "6")
     assert ("transfer-encoding" in headers) is (length is None)
     assert script.seen[0].content == b"onetwo"
+
+
+async def test_small_uploads_take_all_places_of_the_data_service_and_large_ones_leave_one() -> None:
+    for length, most in ((10_000, 3), (10_000_000, 2), (None, 2)):
+        under_way = most_at_once = 0
+
+        async def slow(request: httpx.Request) -> httpx.Response:
+            nonlocal under_way, most_at_once
+            await request.aread()
+            under_way += 1
+            most_at_once = max(most_at_once, under_way)
+            await trio.testing.wait_all_tasks_blocked()
+            under_way -= 1
+            return answer()
+
+        async with opened(slow) as transport, trio.open_nursery() as nursery:
+            for _ in range(6):
+                send = partial(transport.send, URL, params=None, body=pieces(b"x"), length=length)
+                nursery.start_soon(send)
+        assert most_at_once == most
 
 
 async def test_an_upload_is_never_repeated() -> None:
