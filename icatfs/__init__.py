@@ -35,8 +35,9 @@ A read goes ``fuse.operations`` > ``fs.reading``: what the store has is read fro
 lacks is brought by a forward stream of the data service, written into the cache file, and read
 from there. The bytes themselves are moved by a process of their own (``mover.worker``): it receives
 the open data file and says which bytes are in it, while every decision stays here. What is archived
-is asked for once, and waited for. A write goes to a staged file; the close of its last descriptor
-seals it, sends it, compares size and CRC-32, and only then returns.
+is asked for once, and waited for. A write goes to a staged file, and from a large one to the
+facility while the next are made; the writer's last close seals it, sends the rest, compares size
+and CRC-32, and only then returns.
 What replaces a stored file is sent under a hidden name, and both names change in one transaction.
 """
 
