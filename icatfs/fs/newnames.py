@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from icatfs.catalogue import naming
 from icatfs.errors import BadName, NameTooLong
+from icatfs.icat.hidden import is_hidden
 
 if TYPE_CHECKING:
     from icatfs.catalogue.node import Node
@@ -26,7 +27,12 @@ def datafile_name(folder: Node, component: str) -> str:
     """
     inside = folder.path_in_dataset
     components = [*(inside.split("/") if inside else []), component]
-    return _checked("/".join(_entity_name(one) for one in components))
+    name = _checked("/".join(_entity_name(one) for one in components))
+    if is_hidden(name):
+        raise BadName(
+            f"{name} is a name that icatfs shows nobody: it is one for versions on the way"
+        )
+    return name
 
 
 def _checked(name: str) -> str:

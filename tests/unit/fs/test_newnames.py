@@ -10,6 +10,7 @@ from icatfs.catalogue import naming
 from icatfs.catalogue.node import Node, NodeKey
 from icatfs.errors import BadName, NameTooLong
 from icatfs.fs.newnames import datafile_name, dataset_name
+from icatfs.icat.hidden import new_name, old_name
 from icatfs.values import DatasetId, Kind
 
 DATASET = Node(NodeKey(Kind.DATASET, 7), None, "ds", 0, 0, None, DatasetId(7))
@@ -48,3 +49,10 @@ def test_the_whole_path_counts_against_the_limit() -> None:
         datafile_name(FOLDER, "n" * 252)
     with pytest.raises(NameTooLong):
         dataset_name("n" * 256)
+
+
+def test_names_of_versions_on_their_way_are_refused_for_they_would_not_be_seen() -> None:
+    for name in (new_name("data"), old_name("data"), ".icatfs-new-", ".ICATFS-old-x"):
+        with pytest.raises(BadName):
+            datafile_name(DATASET, name)
+    assert datafile_name(DATASET, ".icatfs-notes") == ".icatfs-notes"
