@@ -26,18 +26,18 @@ from icatfs.catalogue.tree import Catalogue, Ttl, open_catalogue
 from icatfs.commands import Desk
 from icatfs.config import Config
 from icatfs.content.bulk import Bulk, open_bulk
+from icatfs.content.foresight import limits_of
 from icatfs.content.store import CacheFile, ContentStore, open_store
 from icatfs.content.transfer import Transfer, open_transfer
 from icatfs.control import Command, Talk, open_control
 from icatfs.errors import ConfigError, NotAFacility, NotFound, ProtocolError, Unsent
 from icatfs.fs.fetching import Fetcher
-from icatfs.fs import temporary
 from icatfs.fs.filesystem import FileSystem, FsOptions, open_filesystem
 from icatfs.fs.publishing import WritingServices
 from icatfs.fs.recalls import Survey
 from icatfs.fs.siblings import contents_of
 from icatfs.fs.versions import OneVersion
-from icatfs.fs.writing import Writing, WritingOptions, open_writing
+from icatfs.fs.writing import Writing, open_writing, options_of
 from icatfs.fuse.callers import ProcCallers
 from icatfs.fuse.kernel import KernelNotifier, serve
 from icatfs.icat.client import IcatClient
@@ -217,15 +217,7 @@ async def _build(
     writing = await enter(
         open_writing(
             WritingServices(icat, ids, keeper, catalogue, area, uploader, store, swaps, archive),
-            WritingOptions(
-                mode,
-                config.dataset_type,
-                config.unmount_wait_s,
-                allow_recursive_delete=config.allow_recursive_delete,
-                complete_is_closed=config.complete_is_closed,
-                stream_after=config.stream_after,
-                temporary_names=temporary.patterns(config.temporary_names),
-            ),
+            options_of(config, mode),
         )
     )
     notifier = KernelNotifier()

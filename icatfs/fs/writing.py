@@ -41,12 +41,13 @@ from icatfs.fs.removing import Removing
 from icatfs.fs.renaming import Renaming
 from icatfs.fs.replacing import Replacing
 from icatfs.fs.revising import Revising
-from icatfs.fs.temporary import TEMPORARY_NAMES, TemporaryNames
+from icatfs.fs.temporary import TEMPORARY_NAMES, TemporaryNames, patterns
 from icatfs.values import DatafileId, InvestigationId, Kind, WriteMode
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from icatfs.config import Config
     from icatfs.fs.ports import Caller, Fill
     from icatfs.staging.journal import Entry
 
@@ -65,6 +66,19 @@ class WritingOptions:
     temporary_names: Sequence[str] = TEMPORARY_NAMES
     stream_after: int = 8 * 2**20
     """From how many bytes on a file is sent while it is written; 0: never."""
+
+
+def options_of(config: Config, mode: WriteMode) -> WritingOptions:
+    """How a mount of this configuration writes; ``mode`` is what the server leaves of its own."""
+    return WritingOptions(
+        mode,
+        config.dataset_type,
+        config.unmount_wait_s,
+        allow_recursive_delete=config.allow_recursive_delete,
+        complete_is_closed=config.complete_is_closed,
+        stream_after=config.stream_after,
+        temporary_names=patterns(config.temporary_names),
+    )
 
 
 class Writing:
