@@ -26,7 +26,6 @@ from icatfs.catalogue.tree import Catalogue, Ttl, open_catalogue
 from icatfs.commands import Desk
 from icatfs.config import Config
 from icatfs.content.bulk import Bulk, open_bulk
-from icatfs.content.foresight import limits_of
 from icatfs.content.store import CacheFile, ContentStore, open_store
 from icatfs.content.transfer import Transfer, open_transfer
 from icatfs.control import Command, Talk, open_control
@@ -52,7 +51,7 @@ from icatfs.recall.coordinator import RecallCoordinator, open_recall
 from icatfs.recall.ordering import Orders, open_book, open_orders
 from icatfs.recall.orders import Home
 from icatfs.staging.archives import Archive
-from icatfs.staging.area import StagingArea, open_staging
+from icatfs.staging.area import StagingArea
 from icatfs.staging.swaps import Swaps
 from icatfs.staging.uploader import Timing, open_uploader
 from icatfs.transport import Limits, Transport, open_transport
@@ -199,15 +198,7 @@ async def _build(
     book = open_book(config.state_dir, Home(icat.url, keeper.user_name))
     fetcher = Fetcher(catalogue, store, transfer, bulk, config.cache_size)
     orders = await enter(open_orders(book, recall, bring=fetcher.bring))
-    area = await enter(
-        open_staging(
-            config.state_dir,
-            facility=icat.url,
-            user=keeper.user_name,
-            max_bytes=config.staging_size,
-            min_free=config.staging_free,
-        )
-    )
+    area = await enter(tuning.staging(config, icat.url, keeper.user_name))
     stack.push_async_callback(_look_what_is_left, area, left)
     uploader = await enter(
         open_uploader(icat, ids, keeper, Timing(config.close_wait_s), drain_s=config.unmount_wait_s)

@@ -6,8 +6,11 @@ import hashlib
 from typing import TYPE_CHECKING
 
 from icatfs.content import foresight
+from icatfs.staging.area import StagingArea, open_staging
 
 if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+
     from icatfs.config import Config
 
 
@@ -15,6 +18,17 @@ def ahead(config: Config) -> foresight.Limits:
     """What may be fetched ahead of readers; a zip must not drive out what it is fetched for."""
     return foresight.Limits(
         budget=min(config.bulk_budget, config.cache_size // 4), vain_bytes=config.bulk_ahead
+    )
+
+
+def staging(config: Config, facility: str, user: str) -> AbstractAsyncContextManager[StagingArea]:
+    """The staging area of this user at this facility, with the room that it may take."""
+    return open_staging(
+        config.state_dir,
+        facility=facility,
+        user=user,
+        max_bytes=config.staging_size,
+        min_free=config.staging_free,
     )
 
 

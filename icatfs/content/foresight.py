@@ -42,7 +42,6 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from icatfs.config import Config
     from icatfs.values import ContentVersion, DatafileId
 
 REQUEST_S = 0.014
@@ -296,10 +295,3 @@ class Watch:
                     break
                 found.append(position)
         return found
-
-
-def limits_of(config: Config) -> Limits:
-    """What may be fetched ahead of readers; a zip must not drive out what it is fetched for."""
-    return Limits(
-        budget=min(config.bulk_budget, config.cache_size // 4), vain_bytes=config.bulk_ahead
-    )
