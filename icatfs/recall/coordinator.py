@@ -141,13 +141,19 @@ class RecallCoordinator:
         is_under_way = self.poller.is_under_way(key)
         status = OnlineStatus.RESTORING
         if not is_under_way:
-            status = await self.status_of(dataset, datafile)
+            status = await self._where(dataset, datafile)
         if status is OnlineStatus.ONLINE:
             return FREE
         self.check(dataset, datafile)
         alone = size or 0 if self._by_dataset is False else None
         manner = await self._door.judge(key, status, who(), alone)
         return Admission(manner, fetch=self._by_dataset is None and not is_under_way)
+
+    async def _where(self, dataset: DatasetId, datafile: DatafileId) -> OnlineStatus:
+        """As `status_of`; a dataset that is online costs one question for all its files."""
+        if await self.status_of_dataset(dataset) is OnlineStatus.ONLINE:
+            return OnlineStatus.ONLINE
+        return await self.status_of(dataset, datafile)
 
     async def wait_online(
         self, dataset: DatasetId, datafile: DatafileId, *, patience_s: float | None
@@ -280,7 +286,8 @@ class RecallCoordinator:
         try:
             status = await self._keeper.run(self._ids.status, selection)
         except RecallFailed as error:
-            self._memory.note_failure(key, error)
+            if self._is_unit(key):  # else it is one of its files that failed
+                self._memory.note_failure(key, error)
             status = OnlineStatus.ARCHIVED
         self._memory.note(key, status)
         return status

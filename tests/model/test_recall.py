@@ -77,7 +77,7 @@ class Waiting:
         credentials = Credentials("simple", {"username": "root", "password": password})
         pace = Pace(0.02, 0.1, per_s=200, burst=20)
         async with (
-            open_transport() as transport,
+            open_transport(moves=False) as transport,
             open_session(IcatClient(transport, self._facility.icat), credentials) as self.keeper,
         ):
             self.ids = IdsClient(transport, self._facility.ids)

@@ -382,6 +382,29 @@ async def test_reads_of_online_data_cost_one_question_a_minute(autojump_clock: M
         assert len(tape.looks) == 2
 
 
+async def test_one_question_tells_of_all_files_of_a_dataset_that_is_online(
+    autojump_clock: MockClock,
+) -> None:
+    tape = Tape(unit="datafile")
+    async with recall_of(tape) as recall:
+        for number in range(100, 110):
+            assert (await recall.admit(DATASET, DatafileId(number), nobody, 10)).fetch
+        assert tape.looks == [Selection(datasets=(DATASET,))]
+
+
+async def test_a_file_that_failed_keeps_no_other_of_its_dataset_from_being_read(
+    autojump_clock: MockClock,
+) -> None:
+    tape = Tape(unit="datafile", archived={FILE}, failed={FILE})
+    async with recall_of(tape) as recall:
+        assert await recall.status_of_dataset(DATASET) is OnlineStatus.ARCHIVED
+        recall.check(DATASET, OTHER)
+        assert (await recall.admit(DATASET, OTHER, nobody, 10)).fetch
+        with pytest.raises(RecallFailed):
+            await recall.admit(DATASET, FILE, cat(), 10)
+        assert (await recall.admit(DATASET, OTHER, nobody, 10)).fetch
+
+
 async def test_without_an_archive_everybody_is_admitted(autojump_clock: MockClock) -> None:
     tape = Tape()
     async with recall_of(tape, two_level=False, policy=Policy(parse_rules("never"))) as recall:

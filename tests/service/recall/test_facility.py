@@ -102,7 +102,9 @@ async def test_twenty_readers_cost_one_restore_for_each_unit(
                         nursery.start_soon(reader, datafile)
         assert await us.restores() == restores
         assert us.recall.status().by_dataset is (storage == "dataset")
-        assert us.recall.status().restores_asked == 0
+        assert (
+            us.recall.status().restores_asked <= restores
+        )  # more than once: by name, where a look is slow
 
 
 async def test_where_there_is_no_tape_nothing_is_asked(start_facility: StartFacility) -> None:
