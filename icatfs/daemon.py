@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from icatfs import tuning
+from icatfs.catalogue.kept import FOLDER as LISTINGS
 from icatfs.catalogue.sizes import Sizes
 from icatfs.catalogue.tree import Catalogue, Ttl, open_catalogue
 from icatfs.commands import Desk
@@ -165,7 +166,7 @@ async def _build(
     ttl = Ttl(default_s=config.ttl_s, running_visit_s=config.ttl_running_s)
     _private_folder(config.cache_dir)
     cache = config.cache_dir / tuning.cache_name(icat.url, keeper.user_name)
-    catalogue = await enter(open_catalogue(icat, keeper, ttl=ttl, kept_in=cache / "listings"))
+    catalogue = await enter(open_catalogue(icat, keeper, ttl=ttl, kept_in=cache / LISTINGS))
     root = await _root(catalogue, config.path)
     store = await enter(
         open_store(

@@ -24,14 +24,15 @@ from bisect import bisect_left
 from typing import TYPE_CHECKING
 
 from icatfs.catalogue import naming
-from icatfs.catalogue.columns import DatafileRows, Loose
+from icatfs.catalogue.blocks import Loose, facts
 from icatfs.catalogue.node import Glimpse, Node, datafile_node, folder_node, inside_key
 from icatfs.catalogue.pathindex import PathIndex
+from icatfs.catalogue.rows import Rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from icatfs.catalogue.columns import Block
+    from icatfs.catalogue.blocks import Block
     from icatfs.catalogue.listing import Table
     from icatfs.icat.records import DatafileRow, DatasetRow
 
@@ -107,9 +108,9 @@ class FolderTable:
             block, begins = self._rows.block_at(start)
             inside = slice(start - begins, min(stop - begins, len(block)))
             names = block.some_names(inside.start, inside.stop)
-            facts = block.facts(inside.start, inside.stop)
+            shown_facts = facts(block, inside.start, inside.stop)
             for ref, name, (datafile, size, time_us) in zip(
-                range(start, stop), names, facts, strict=False
+                range(start, stop), names, shown_facts, strict=False
             ):
                 shown = self.odd.get(ref) or name
                 if "/" in shown:
@@ -151,7 +152,7 @@ class DatasetSnapshot:
         self.dataset = dataset
         # mutable: ids ascending, as many of them as ``_entered`` in exactly one table each;
         # ``is_regular`` tells that no name has doubled or trailing slashes
-        self.rows = DatafileRows()
+        self.rows: Rows[DatafileRow] = Rows()
         self.is_regular = True
         self._entered = 0
         # mutable: by shown path; by folder part of names as they are spelled, among them always
@@ -161,14 +162,14 @@ class DatasetSnapshot:
         self._by_head = {"": top}
         self._firsts: dict[str, int] = {}
         self._index = PathIndex()
-        for block in DatafileRows.of(rows).blocks:
+        for block in Rows.of(rows).blocks:
             for _ in self.grow(block):
                 pass
 
     def __len__(self) -> int:
         return self._entered
 
-    def grow(self, block: Block) -> Iterator[None]:
+    def grow(self, block: Block[DatafileRow]) -> Iterator[None]:
         """Take in rows whose ids are above all others, some at a time.
 
         Whoever drives this may show the snapshot as it is between two steps.

@@ -16,6 +16,7 @@ from icatfs.catalogue.node import (
     investigation_node,
 )
 from icatfs.icat import query as q
+from icatfs.icat.contents import datafiles_of, datasets_of, investigations_of
 from icatfs.values import DatasetId, FacilityId, InvestigationId, Kind
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from icatfs.catalogue.node import Node
     from icatfs.catalogue.questions import FirstRows, Questions
     from icatfs.catalogue.shelf import Snapshot
+    from icatfs.icat.contents import Contents
     from icatfs.icat.records import DatasetRow, InvestigationRow
 
 ALWAYS_LISTED = frozenset({Kind.ROOT, Kind.INVESTIGATION})
@@ -31,20 +33,23 @@ ALWAYS_LISTED = frozenset({Kind.ROOT, Kind.INVESTIGATION})
 
 
 async def all_rows(questions: Questions, key: NodeKey) -> Sequence[Any]:
-    """The rows of a whole folder: `Visits` for a FACILITY, rows of ICAT for all others.
+    """The rows of a whole folder of a kind that is `ALWAYS_LISTED`."""
+    if key.kind is Kind.ROOT:
+        return await questions.facilities()
+    assert key.kind is Kind.INVESTIGATION
+    return await questions.visits(FacilityId(key.id), key.name)
 
-    A DATASET's come page by page: see `icatfs.catalogue.relisting`.
-    """
+
+def contents(key: NodeKey) -> Contents[Any]:
+    """What a folder of any other kind is a listing of: see `icatfs.catalogue.relisting`."""
     match key.kind:
-        case Kind.ROOT:
-            return await questions.facilities()
         case Kind.FACILITY:
-            return listing.grouped(await questions.investigations(FacilityId(key.id)))
-        case Kind.INVESTIGATION:
-            return await questions.visits(FacilityId(key.id), key.name)
+            return investigations_of(FacilityId(key.id))
         case Kind.VISIT:
-            return await questions.datasets(InvestigationId(key.id))
-        case Kind.DATASET | Kind.FOLDER | Kind.DATAFILE:
+            return datasets_of(InvestigationId(key.id))
+        case Kind.DATASET:
+            return datafiles_of(DatasetId(key.id))
+        case _:
             raise AssertionError(key)
 
 
@@ -54,7 +59,7 @@ def maker(key: NodeKey, dataset: DatasetRow | None) -> Callable[[Sequence[Any]],
         case Kind.ROOT:
             return listing.facilities_snapshot
         case Kind.FACILITY:
-            return partial(listing.facility_snapshot, FacilityId(key.id))
+            return partial(listing.FacilitySnapshot, FacilityId(key.id))
         case Kind.INVESTIGATION:
             return partial(listing.visits_snapshot, key)
         case Kind.VISIT:

@@ -1,10 +1,11 @@
 """Large listings on the local disk, for the next mount.
 
-One file for each dataset, beside the content cache of the same user and facility: the blocks of
-its rows as they are in memory (`icatfs.catalogue.columns`), each with its CRC-32. Whoever loads one
+One file for each folder, beside the content cache of the same user and facility: the blocks of
+its rows as they are in memory (`icatfs.catalogue.blocks`), each with its CRC-32. Whoever loads one
 asks the facility whether it is still true before showing it (`icatfs.catalogue.relisting`), so a
-file may be old, and one that is damaged, torn or foreign is as good as none. Files are replaced as
-a whole and never changed: several mounts may share the folder. Failures to write are logged and
+file may be old, and one that is damaged, torn, foreign or removed is as good as none. Files are
+replaced as a whole and never changed: several mounts may share the folder, and anybody may remove
+what is in it (`icatfs.catalogue.upkeep`). Failures to write are logged and
 cost a listing at the next mount.
 """
 
@@ -16,40 +17,49 @@ import struct
 import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 from zlib import crc32
 
 import msgspec
 
-from icatfs.catalogue.columns import DatafileRows, Loose, Packed
-from icatfs.icat.records import DatafileRow
+from icatfs.catalogue.blocks import Loose, PackedDatafiles, PackedDatasets
+from icatfs.catalogue.node import NodeKey
+from icatfs.catalogue.rows import Rows
+from icatfs.icat.records import DatafileRow, DatasetRow, InvestigationRow
+from icatfs.values import Kind
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from icatfs.values import DatasetId
 
 log = logging.getLogger(__name__)
 
 MOST_BYTES = 256 * 2**20
 """Of all files together: some five million rows."""
-_MAGIC = b"icatfs listing 1\n"
+FOLDER, SUFFIX, UNFINISHED = "listings", ".rows", ".new"
+"""Where they are in a cache folder, how their names end, and those of files being written."""
+_MAGIC = b"icatfs listing 2\n"
 _FRAME = struct.Struct("<II")
 """Before each piece: its length and its CRC-32."""
 _MOST_PIECE = 64 * 2**20
-_Piece = Packed | list[DatafileRow]
+_PIECES: dict[Kind, Any] = {
+    Kind.FACILITY: list[InvestigationRow],
+    Kind.VISIT: PackedDatasets | list[DatasetRow],
+    Kind.DATASET: PackedDatafiles | list[DatafileRow],
+}
+"""What the rows of a folder are kept as, by its kind."""
 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
     """The rows of a listing, and when all of them were asked for, in seconds since 1970."""
 
-    rows: DatafileRows
+    rows: Rows[Any]
     listed_at: float
 
 
 class _Head(msgspec.Struct, array_like=True):
-    dataset: int
+    kind: Kind
+    id: int
     listed_at: float
     count: int
 
@@ -61,53 +71,58 @@ class KeptListings:
         self._folder = folder
         self._most_bytes = most_bytes
 
-    def has(self, dataset: DatasetId) -> bool:
-        """Whether there may be one of this dataset."""
-        return self._folder is not None and os.path.exists(self._path(self._folder, dataset))
+    def has(self, key: NodeKey) -> bool:
+        """Whether there may be one of this folder."""
+        return self._folder is not None and os.path.exists(_path(self._folder, key))
 
-    def load(self, dataset: DatasetId) -> Kept | None:
-        """What is kept of a dataset, None where that is nothing to rely on."""
+    def load(self, key: NodeKey) -> Kept | None:
+        """What is kept of a folder, None where that is nothing to rely on."""
         if self._folder is None:
             return None
-        path = self._path(self._folder, dataset)
+        path = _path(self._folder, key)
         try:
             with open(path, "rb") as file:
-                kept = _read(file, dataset)
+                found, kept = read(file)
+            if found != key:
+                raise ValueError(f"it is of {found.kind} {found.id}")
             os.utime(path)
         except FileNotFoundError:
             return None
         except (OSError, ValueError, msgspec.MsgspecError) as error:
-            log.info("the kept listing of dataset %d is of no use: %s", dataset, error)
+            log.info("the kept listing of %s %d is of no use: %s", key.kind, key.id, error)
             return None
         return kept
 
-    def save(self, dataset: DatasetId, kept: Kept) -> None:
+    def save(self, key: NodeKey, kept: Kept) -> None:
         """Keep this listing in place of what is there; those not used for longest make room."""
         if self._folder is None:
             return
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(dir=self._folder, suffix=".new")
+            handle, temporary = tempfile.mkstemp(dir=self._folder, suffix=UNFINISHED)
             try:
                 with open(handle, "wb") as file:
-                    _write(file, dataset, kept)
-                os.replace(temporary, self._path(self._folder, dataset))
+                    _write(file, key, kept)
+                os.replace(temporary, _path(self._folder, key))
             except BaseException:
                 with suppress(OSError):
                     os.unlink(temporary)
                 raise
             self._make_room(self._folder)
         except (OSError, OverflowError) as error:
-            log.info("the listing of dataset %d is not kept: %s", dataset, error)
+            log.info("the listing of %s %d is not kept: %s", key.kind, key.id, error)
 
-    def drop(self, dataset: DatasetId) -> None:
-        """Have what is kept of a dataset asked for anew."""
+    def drop(self, key: NodeKey) -> None:
+        """Have what is kept of a folder asked for anew."""
         if self._folder is not None:
             with suppress(OSError):
-                os.unlink(self._path(self._folder, dataset))
+                os.unlink(_path(self._folder, key))
 
     def _make_room(self, folder: Path) -> None:
-        found = [(entry.stat(), entry.path) for entry in os.scandir(folder)]
+        found = []
+        for entry in os.scandir(folder):
+            with suppress(FileNotFoundError):
+                found.append((entry.stat(), entry.path))
         found.sort(key=lambda one: one[0].st_mtime_ns)
         total = sum(stat.st_size for stat, _ in found)
         for stat, path in found:
@@ -117,14 +132,14 @@ class KeptListings:
                 os.unlink(path)
             total -= stat.st_size
 
-    @staticmethod
-    def _path(folder: Path, dataset: DatasetId) -> Path:
-        return folder / f"{dataset}.rows"
+
+def _path(folder: Path, key: NodeKey) -> Path:
+    return folder / f"{key.kind}-{key.id}{SUFFIX}"
 
 
-def _write(file: BinaryIO, dataset: DatasetId, kept: Kept) -> None:
+def _write(file: BinaryIO, key: NodeKey, kept: Kept) -> None:
     file.write(_MAGIC)
-    _put(file, msgspec.msgpack.encode(_Head(dataset, kept.listed_at, len(kept.rows))))
+    _put(file, msgspec.msgpack.encode(_Head(key.kind, key.id, kept.listed_at, len(kept.rows))))
     for block in kept.rows.blocks:
         _put(
             file, msgspec.msgpack.encode(list(block.rows()) if isinstance(block, Loose) else block)
@@ -136,19 +151,20 @@ def _put(file: BinaryIO, piece: bytes) -> None:
     file.write(piece)
 
 
-def _read(file: BinaryIO, dataset: DatasetId) -> Kept:
+def read(file: BinaryIO) -> tuple[NodeKey, Kept]:
+    """A listing, and of which folder it is; raises why it is of no use, among others ValueError."""
     if file.read(len(_MAGIC)) != _MAGIC:
         raise ValueError("it is of another kind or version")
     head = msgspec.msgpack.decode(_get(file), type=_Head)
-    if head.dataset != dataset:
-        raise ValueError(f"it is of dataset {head.dataset}")
-    rows = DatafileRows()
+    if head.kind not in _PIECES:
+        raise ValueError(f"it is of a {head.kind}")
+    rows: Rows[Any] = Rows()
     while len(rows) < head.count:
-        block = msgspec.msgpack.decode(_get(file), type=_Piece)
+        block = msgspec.msgpack.decode(_get(file), type=_PIECES[head.kind])
         rows.add(Loose(block) if isinstance(block, list) else block)
     if len(rows) != head.count:
         raise ValueError("it has more rows than it should")
-    return Kept(rows, head.listed_at)
+    return NodeKey(head.kind, head.id), Kept(rows, head.listed_at)
 
 
 def _get(file: BinaryIO) -> bytes:

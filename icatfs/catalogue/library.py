@@ -14,10 +14,10 @@ import trio
 
 from icatfs.catalogue import fetching, naming
 from icatfs.catalogue.arrival import Arrival
-from icatfs.catalogue.columns import DatafileRows
 from icatfs.catalogue.dataset import DatasetSnapshot
 from icatfs.catalogue.node import Node, NodeKey, datafile_node, dataset_node, inside_key
 from icatfs.catalogue.relisting import Growth, rebuilt
+from icatfs.catalogue.rows import Rows
 from icatfs.catalogue.shelf import Shelf, Shelves, Snapshot
 from icatfs.icat import query as q
 from icatfs.icat.records import DatasetRow
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Hashable, Sequence
 
     from icatfs.catalogue.lifetimes import Lifetimes
-    from icatfs.catalogue.listing import Visits
     from icatfs.catalogue.questions import Questions
     from icatfs.catalogue.relisting import Relisting
+    from icatfs.icat.records import InvestigationRow
 
 _INLINE_ROWS = 20_000
 """Up to so many rows become a snapshot in the event loop, more in a thread."""
@@ -146,14 +146,18 @@ class Library:
                 listed = await self.fresh(facility)  # a name that cannot be asked for
             if listed is not None:
                 return self._derive(shelf, listed.rows, facility.expires)
+        if shelf.key.kind in fetching.ALWAYS_LISTED:
+            rows = await fetching.all_rows(self._questions, shelf.key)
+            return await self._install(shelf, rows, since)
         if shelf.key.kind is Kind.DATASET:
             return await self._list_dataset(shelf, since)
-        rows = await fetching.all_rows(self._questions, shelf.key)
-        return await self._install(shelf, rows, since)
+        return await self._relisted(shelf, None, since)
 
-    def _derive(self, shelf: Shelf[Any], groups: Sequence[Visits], expires: float) -> Snapshot:
+    def _derive(
+        self, shelf: Shelf[Any], visits: Sequence[InvestigationRow], expires: float
+    ) -> Snapshot:
         """The visits of one name as the listing of their facility has them."""
-        rows = [row for visits in groups if visits.name == shelf.key.name for row in visits.rows]
+        rows = [row for row in visits if row.name == shelf.key.name]
         snapshot: Snapshot = shelf.make(rows)
         shelf.install(snapshot, expires, shelf.changes)
         return snapshot
@@ -172,9 +176,10 @@ class Library:
             shelf.arrival = None
         return snapshot
 
-    async def _relisted(self, shelf: Shelf[Any], arrival: Arrival, since: int) -> Snapshot:
+    async def _relisted(self, shelf: Shelf[Any], arrival: Arrival | None, since: int) -> Snapshot:
         found = await self._relisting.ask(shelf, arrival)
         if shelf.changes == since and found.rows is shelf.last_rows():
+            self._lifetimes.note_running(shelf, found.rows)
             confirmed: Snapshot = shelf.confirm(self.expires(shelf))
             return confirmed
         return await self._install(shelf, found.rows, since, arrival, found.snapshot)
@@ -192,17 +197,16 @@ class Library:
         ``made`` is one of these rows as they are. What is made of many datafiles is shown by
         ``arrival`` before it is complete.
         """
-        if shelf.key.kind in (Kind.FACILITY, Kind.INVESTIGATION):
-            self._lifetimes.note_running(shelf, rows)
+        self._lifetimes.note_running(shelf, rows)
         while True:
             changes = shelf.changes
             merged = shelf.merged(rows, since)
             snapshot: Snapshot
             if made is not None and merged is rows:
                 snapshot = made
-            elif arrival is not None and isinstance(merged, DatafileRows):
+            elif arrival is not None:
                 shown = arrival if arrival.snapshot is None else Arrival()
-                snapshot = await rebuilt(_row(shelf), merged, shown)
+                snapshot = await rebuilt(_row(shelf), Rows.of(merged), shown)
             elif len(merged) > _INLINE_ROWS:
                 snapshot = await trio.to_thread.run_sync(shelf.make, merged)
             else:
@@ -212,9 +216,9 @@ class Library:
         shelf.install(snapshot, self.expires(shelf), since)
         if isinstance(snapshot, DatasetSnapshot):
             shelf.is_regular = snapshot.is_regular
-            if self._relisting.is_worth_keeping(shelf):
-                keep = partial(self._relisting.keep, shelf, shelf.seen_rows())
-                self._flights.start((shelf, "keep"), keep)
+        if self._relisting.is_worth_keeping(shelf):
+            keep = partial(self._relisting.keep, shelf, shelf.seen_rows())
+            self._flights.start((shelf, "keep"), keep)
         self.shelves.shrink()
         return snapshot
 

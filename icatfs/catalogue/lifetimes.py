@@ -39,10 +39,11 @@ class Lifetimes:
         return self._running_s if visit in self._running else self._default_s
 
     def note_running(self, shelf: Shelf[Any], rows: Sequence[Any]) -> None:
-        """Learn from the visits of a FACILITY (as `Visits`) or of an INVESTIGATION."""
+        """Learn from the visits of a FACILITY or of an INVESTIGATION."""
+        if shelf.key.kind not in (Kind.FACILITY, Kind.INVESTIGATION):
+            return
         now = self._wall()
-        groups = rows if shelf.key.kind is Kind.INVESTIGATION else (r for g in rows for r in g.rows)
-        for row in groups:
+        for row in rows:
             if is_running(row, now):
                 self._running.add(row.id)
             else:

@@ -8,13 +8,14 @@ was, does not change: offsets into it hold as long as anybody keeps it.
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from icatfs.catalogue import naming
+from icatfs.catalogue.blocks import HasId
 from icatfs.catalogue.node import dataset_node, facility_node, investigation_node, visit_node
+from icatfs.catalogue.rows import Rows
 from icatfs.icat.records import InvestigationRow
 
 if TYPE_CHECKING:
@@ -26,12 +27,7 @@ if TYPE_CHECKING:
     from icatfs.values import FacilityId
 
 
-class _HasId(Protocol):
-    @property
-    def id(self) -> int: ...
-
-
-RowT = TypeVar("RowT", bound=_HasId)
+RowT = TypeVar("RowT", bound=HasId)
 
 _id = attrgetter("id")
 _name = attrgetter("name")
@@ -161,31 +157,40 @@ class NameIndex:
 class FlatSnapshot(Generic[RowT]):
     """The snapshot of a folder whose entries are entities; all of its entries are in one table.
 
-    ``name_of`` is a row's name in ICAT, ``node_of`` makes a node of a shown name and a row.
+    ``node_of`` makes a node of a shown name and a row, ``name_of`` is a row's name in ICAT if that
+    is not its ``name``.
     """
 
     def __init__(
         self,
-        rows: Sequence[RowT],
+        rows: Iterable[RowT],
         *,
-        name_of: Callable[[RowT], str],
         node_of: Callable[[str, RowT], Node],
+        name_of: Callable[[RowT], str] | None = None,
         facility: bool = False,
     ) -> None:
         # given
-        self._name_of = name_of
+        self._name_of = name_of or _name
         self._node_of = node_of
         self._facility = facility
-        # mutable: rows and names of the same length and order, ids ascending
-        self.rows = sorted(rows, key=_id)
-        shown = naming.disambiguate(
-            ((row.id, name_of(row)) for row in self.rows), facility=facility
-        )
-        self.names = [shown[row.id] for row in self.rows]
+        # mutable: entries and names of the same length and order, ids ascending
+        self._entries = Rows.of(rows).copy()  # which this snapshot may append to
+        self.names = list(self._shown(name_of is None))
         self._index = NameIndex(self.names)
 
+    def _shown(self, by_name: bool) -> Iterator[str]:
+        entries = self._entries
+        raw = entries.names() if by_name else map(self._name_of, entries)
+        shown = naming.disambiguate(zip(entries.ids(), raw, strict=True), facility=self._facility)
+        return map(shown.__getitem__, entries.ids())
+
+    @property
+    def rows(self) -> Rows[Any]:
+        """What the facility told."""
+        return self._entries
+
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self._entries)
 
     def table(self, path: str) -> Table | None:
         """The entries of the folder itself (""); there are no folders in it."""
@@ -195,7 +200,7 @@ class FlatSnapshot(Generic[RowT]):
         return self.names[position]
 
     def node(self, position: int) -> Node:
-        return self._node_of(self.names[position], self.rows[position])
+        return self._node_of(self.names[position], self._entries[position])
 
     def position(self, name: str) -> int | None:
         return self._index.position(name)
@@ -213,30 +218,18 @@ class FlatSnapshot(Generic[RowT]):
 
     def by_id(self, entity_id: int) -> Node | None:
         """The entry of this entity."""
-        position = row_position(self.rows, entity_id)
+        position = self._entries.position(entity_id)
         return None if position is None else self.node(position)
 
     def append(self, row: RowT) -> bool:
         """Take in a new entity; False if it does not fit at the end: build a new snapshot then."""
         name = naming.shown(self._name_of(row), row.id, facility=self._facility)
-        if not is_newest(self.rows, row.id) or self.position(name) is not None:
+        newest = self._entries.last_id
+        if (newest is not None and newest >= row.id) or self.position(name) is not None:
             return False
-        self.rows.append(row)
+        self._entries.append(row)
         self._index.append(name)
         return True
-
-
-def is_newest(rows: Sequence[_HasId], entity_id: int) -> bool:
-    """Whether a row of this id belongs behind all others."""
-    return not rows or rows[-1].id < entity_id
-
-
-def row_position(rows: Sequence[_HasId], entity_id: int) -> int | None:
-    """Where the row of this id is, in rows of ascending id."""
-    position = bisect_left(rows, entity_id, key=_id)
-    if position < len(rows) and rows[position].id == entity_id:
-        return position
-    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,18 +253,30 @@ def grouped(rows: Iterable[InvestigationRow]) -> list[Visits]:
     return [Visits(name, tuple(visits)) for name, visits in groups.items()]
 
 
+class FacilitySnapshot(FlatSnapshot[Visits]):
+    """A facility: one folder for each investigation name, of which there may be several visits."""
+
+    def __init__(self, facility: FacilityId, rows: Iterable[InvestigationRow]) -> None:
+        # given
+        self._rows = Rows.of(rows)
+
+        def node_of(name: str, visits: Visits) -> Node:
+            return investigation_node(facility, name, visits.rows)
+
+        super().__init__(grouped(self._rows), node_of=node_of)
+
+    @property
+    def rows(self) -> Rows[InvestigationRow]:
+        return self._rows
+
+    def append(self, row: Any) -> bool:
+        """False: a visit of a known name changes the folder of that name."""
+        return False
+
+
 def facilities_snapshot(rows: Sequence[FacilityRow]) -> FlatSnapshot[FacilityRow]:
     """The root: facilities."""
-    return FlatSnapshot(rows, name_of=_name, node_of=facility_node, facility=True)
-
-
-def facility_snapshot(facility: FacilityId, groups: Sequence[Visits]) -> FlatSnapshot[Visits]:
-    """A facility: one folder for each investigation name."""
-
-    def node_of(name: str, visits: Visits) -> Node:
-        return investigation_node(facility, name, visits.rows)
-
-    return FlatSnapshot(groups, name_of=_name, node_of=node_of)
+    return FlatSnapshot(rows, node_of=facility_node, facility=True)
 
 
 def visits_snapshot(
@@ -282,7 +287,7 @@ def visits_snapshot(
     def node_of(name: str, row: InvestigationRow) -> Node:
         return visit_node(investigation, name, row)
 
-    return FlatSnapshot(rows, name_of=attrgetter("visit_id"), node_of=node_of)
+    return FlatSnapshot(rows, node_of=node_of, name_of=attrgetter("visit_id"))
 
 
 def visit_snapshot(visit: NodeKey, rows: Sequence[DatasetRow]) -> FlatSnapshot[DatasetRow]:
@@ -291,4 +296,4 @@ def visit_snapshot(visit: NodeKey, rows: Sequence[DatasetRow]) -> FlatSnapshot[D
     def node_of(name: str, row: DatasetRow) -> Node:
         return dataset_node(visit, name, row)
 
-    return FlatSnapshot(rows, name_of=_name, node_of=node_of)
+    return FlatSnapshot(rows, node_of=node_of)

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from icatfs.catalogue import naming
 from icatfs.icat import query as q
 from icatfs.icat.hidden import is_hidden
-from icatfs.icat.records import DatafileRow
+from icatfs.icat.records import DatafileRow, Row
 from icatfs.values import DatafileId, DatasetId, FacilityId, InvestigationId
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from icatfs.icat.client import IcatClient
+    from icatfs.icat.contents import Contents
     from icatfs.icat.records import (
         DatafileFacts,
         DatasetFacts,
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
         Mark,
     )
     from icatfs.icat.session import SessionKeeper
+
+R = TypeVar("R", bound=Row)
 
 _NEAR = 20
 """Rows to look at for one path: spellings, files below it, names equal for the database only."""
@@ -59,10 +62,6 @@ class Questions:
         self.asked += 1
         return await self._keeper.run(self._icat.facilities)
 
-    async def investigations(self, facility: FacilityId) -> list[InvestigationRow]:
-        self.asked += 1
-        return await self._keeper.run(self._icat.investigations, facility)
-
     async def visits(self, facility: FacilityId, name: str) -> list[InvestigationRow]:
         """All visits of one investigation name."""
         self.asked += 1
@@ -76,10 +75,6 @@ class Questions:
         if row is None or facility is None:
             return None
         return FacilityId(facility), row.name
-
-    async def datasets(self, investigation: InvestigationId) -> list[DatasetRow]:
-        self.asked += 1
-        return await self._keeper.run(self._icat.datasets, investigation)
 
     async def dataset_named(self, investigation: InvestigationId, name: str) -> DatasetRow | None:
         self.asked += 1
@@ -98,35 +93,37 @@ class Questions:
         """Rows in one answer at most."""
         return await self._icat.page_size()
 
-    async def datafiles(
+    async def pages(
         self,
-        dataset: DatasetId,
-        take: Callable[[Sequence[DatafileRow], bool], Awaitable[None]],
+        contents: Contents[R],
+        take: Callable[[Sequence[R], bool], Awaitable[None]],
         *,
         after: int | None = None,
     ) -> None:
-        """All datafiles, or those of higher ids, in ascending order of id.
+        """All rows, or those of higher ids, in ascending order of id.
 
         ``take`` gets one page after the other, and whether that was the last. One query for each
         page, and one more where there are several.
         """
         self.asked += 1
-        condition = f"x.dataset.id = {dataset}"
         walk = await self._icat.walk(after)
         while walk.window is not None:
-            page = await self._keeper.run(self._icat.next_page, DatafileRow, condition, walk)
+            page = await self._keeper.run(
+                self._icat.next_page, contents.row_type, contents.condition, walk
+            )
             if page or walk.window is None:
-                await take(_shown(page), walk.window is None)
+                shown = [row for row in page if contents.is_shown(row)]
+                await take(shown, walk.window is None)
 
-    async def mark(self, dataset: DatasetId, upto: int | None = None) -> Mark:
-        """What tells whether the datafiles, or those of ids up to ``upto``, have changed."""
+    async def mark(self, contents: Contents[R], upto: int | None = None) -> Mark:
+        """What tells whether the entities, or those of ids up to ``upto``, have changed."""
         self.asked += 1
-        return await self._keeper.run(self._icat.datafiles_mark, dataset, upto)
+        return await self._keeper.run(self._icat.mark, contents, upto)
 
-    async def changed(self, dataset: DatasetId, since: datetime) -> list[DatafileRow] | None:
-        """The datafiles changed since then, hidden ones too; None for very many."""
+    async def changed(self, contents: Contents[R], since: datetime) -> list[R] | None:
+        """The entities changed since then, hidden ones too; None for very many."""
         self.asked += 1
-        return await self._keeper.run(self._icat.datafiles_since, dataset, since)
+        return await self._keeper.run(self._icat.changed_since, contents, since)
 
     async def first_datafiles(self, dataset: DatasetId) -> FirstRows:
         """One page; for most datasets that is all."""

@@ -12,8 +12,8 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
-from icatfs.catalogue.columns import DatafileRows
 from icatfs.catalogue.node import Node
+from icatfs.catalogue.rows import Rows
 from icatfs.values import Kind
 
 if TYPE_CHECKING:
@@ -43,7 +43,10 @@ _WITHOUT_ENTITY = frozenset({Kind.INVESTIGATION, Kind.FOLDER})
 class Snapshot(Protocol):
     """What one query told about a folder."""
 
-    rows: Any
+    @property
+    def rows(self) -> Rows[Any]:
+        """What the facility told."""
+        ...
 
     def __len__(self) -> int: ...
     def table(self, path: str) -> Table | None: ...
@@ -96,8 +99,8 @@ class Shelf(Generic[S]):
         # mutable: known to be more than a page; whether paths tell what a datafile may be called
         self.is_large = False
         self.is_regular = True
-        # mutable: how far its listing has come, while it is being listed; of a dataset, when all
-        # of its rows were last asked for, in seconds since 1970, and when they were last kept
+        # mutable: how far its listing has come, while it is being listed; when all of its rows were
+        # last asked for, in seconds since 1970, and when they were last kept
         self.arrival: Arrival | None = None
         self.listed_at = 0.0
         self.kept_at = 0.0
@@ -160,7 +163,11 @@ class Shelf(Generic[S]):
             return answer if answer is not None and now < answer.expires else None
         if self._gone:
             node = self._snapshot.find(path)
-            if node is not None and node.kind is Kind.DATAFILE and node.key.id not in self._gone:
+            if (
+                node is not None
+                and node.kind not in _WITHOUT_ENTITY
+                and node.key.id not in self._gone
+            ):
                 return Answer(node, self.expires)
         snapshot = self.snapshot(now)
         return None if snapshot is None else Answer(snapshot.find(path), self.expires)
@@ -273,11 +280,9 @@ class Shelf(Generic[S]):
         self.answers.clear()
 
 
-def edited(rows: Sequence[Any], gone: Collection[int], new: Sequence[Any]) -> Sequence[Any]:
+def edited(rows: Sequence[Any], gone: Collection[int], new: Sequence[Any]) -> Rows[Any]:
     """Without the rows of these ids, and with new ones."""
-    if isinstance(rows, DatafileRows):
-        return rows.edited(gone, new)
-    return [*(row for row in rows if row.id not in gone), *new]
+    return Rows.of(rows).edited(gone, new)
 
 
 class Shelves:

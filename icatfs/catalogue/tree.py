@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from icatfs.catalogue.arrival import Arrival
-    from icatfs.catalogue.columns import DatafileRows
+    from icatfs.catalogue.rows import Rows
     from icatfs.catalogue.shelf import Shelf, Snapshot
     from icatfs.icat.client import IcatClient
     from icatfs.icat.records import (
@@ -158,13 +158,13 @@ class Catalogue:
             raise NotFound(f"This {key.kind.value} is no longer in the catalogue.")
         return node
 
-    def datafiles(self, dataset: DatasetId) -> DatafileRows | None:
+    def datafiles(self, dataset: DatasetId) -> Rows[DatafileRow] | None:
         """All datafiles in ascending order of id, as last listed; None if they were not.
 
         Asks nobody, and may be out of date.
         """
         shelf = self._library.shelves.get(NodeKey(Kind.DATASET, dataset))
-        rows: DatafileRows | None = None if shelf is None else shelf.last_rows()
+        rows: Rows[DatafileRow] | None = None if shelf is None else shelf.last_rows()
         return rows
 
     # -- facts that listings leave out ------------------------------------------------------------
@@ -242,19 +242,17 @@ class Catalogue:
         """
         shelves = self._library.shelves
         match key.kind:
-            case Kind.DATASET | Kind.FOLDER:
-                shelves.drop(NodeKey(Kind.DATASET, key.id))
-                self._listings.drop(DatasetId(key.id))
+            case Kind.FOLDER:
+                key = NodeKey(Kind.DATASET, key.id)
             case Kind.FACILITY:
-                shelves.drop(key)
                 for name in [s.key for s in shelves if s.key.kind is Kind.INVESTIGATION]:
                     if name.id == key.id:
                         shelves.drop(name)
             case Kind.INVESTIGATION:
                 shelves.drop(key)
-                shelves.drop(NodeKey(Kind.FACILITY, key.id))
-            case _:
-                shelves.drop(key)
+                key = NodeKey(Kind.FACILITY, key.id)
+        shelves.drop(key)
+        self._listings.drop(key)
 
     def status(self) -> CatalogueStatus:
         """How much is remembered, and what it cost."""

@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import trio
 
 from icatfs.icat import query as q
-from icatfs.icat.hidden import SHOWN
 from icatfs.icat.records import (
-    DatafileRow,
     Mark,
     Properties,
     Row,
@@ -22,7 +20,7 @@ from icatfs.icat.records import (
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from icatfs.values import DatasetId
+    from icatfs.icat.contents import Contents
 
 R = TypeVar("R", bound=Row)
 
@@ -82,22 +80,17 @@ class Paging(ABC):
         walk.brought(*ids, len(page), elapsed_s)
         return page
 
-    async def datafiles_mark(
-        self, session: str, dataset: DatasetId, upto: int | None = None
-    ) -> Mark:
-        """What changes when the datafiles of a dataset do, those that are shown.
+    async def mark(self, session: str, contents: Contents[R], upto: int | None = None) -> Mark:
+        """What changes when entities do, those that are shown; only those of ids up to ``upto``."""
+        condition = q.Window(None, upto, 1).narrow(contents.shown)
+        return decode_mark(await self.query(session, q.select_mark(contents.row_type, condition)))
 
-        Only those of ids up to ``upto``.
-        """
-        window = q.Window(None, upto, 1)
-        condition = window.narrow(f"x.dataset.id = {dataset} AND {SHOWN}")
-        return decode_mark(await self.query(session, q.select_mark(condition)))
-
-    async def datafiles_since(
-        self, session: str, dataset: DatasetId, since: datetime
-    ) -> list[DatafileRow] | None:
-        """The datafiles whose entries were changed at that time or later; None for very many."""
+    async def changed_since(
+        self, session: str, contents: Contents[R], since: datetime
+    ) -> list[R] | None:
+        """The entities that were changed at that time or later; None for very many."""
         page = await self.page_size()
-        condition = f"x.dataset.id = {dataset} AND x.modTime >= {q.moment(since)}"
-        rows = await self.search(session, q.select(DatafileRow, condition, page), DatafileRow)
+        condition = f"{contents.condition} AND x.modTime >= {q.moment(since)}"
+        text = q.select(contents.row_type, condition, page)
+        rows = await self.search(session, text, contents.row_type)
         return rows if len(rows) < page else None

@@ -71,11 +71,12 @@ def select_max_id(row_type: type[Row], condition: str) -> str:
     return f"SELECT MAX({_VARIABLE}.id) FROM {row_type.entity} {_VARIABLE}{where}"
 
 
-def select_mark(condition: str) -> str:
-    """One query that tells whether a listing of datafiles has changed; see `Mark`."""
+def select_mark(row_type: type[Row], condition: str) -> str:
+    """One query that tells whether a listing has changed; see `icatfs.icat.records.Mark`."""
     columns = f"COUNT({_VARIABLE}), MAX({_VARIABLE}.id), MAX({_VARIABLE}.modTime)"
     return (
-        f"SELECT {columns}, SUM({_VARIABLE}.fileSize) FROM Datafile {_VARIABLE} WHERE {condition}"
+        f"SELECT {columns}, SUM({_VARIABLE}.{row_type.summed})"
+        f" FROM {row_type.entity} {_VARIABLE} WHERE {condition}"
     )
 
 

@@ -33,8 +33,15 @@ class Row(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
     entity: ClassVar[str]
     columns: ClassVar[tuple[str, ...]]
+    summed: ClassVar[str] = "id"
+    """The attribute that a `Mark` has the sum of."""
 
     id: int
+
+    @property
+    def addend(self) -> int:
+        """What this row adds to the sum of a `Mark`."""
+        return self.id
 
 
 R = TypeVar("R", bound=Row)
@@ -123,6 +130,7 @@ class DatafileRow(Row, array_like=True, frozen=True, gc=False):
         "checksum",
         "location",
     )
+    summed: ClassVar[str] = "fileSize"
 
     id: DatafileId
     name: str
@@ -133,6 +141,10 @@ class DatafileRow(Row, array_like=True, frozen=True, gc=False):
     modified: datetime
     checksum: str | None
     location: str | None
+
+    @property
+    def addend(self) -> int:
+        return self.size or 0
 
 
 class DatafileName(Row, array_like=True, frozen=True, gc=False):
@@ -253,16 +265,16 @@ def decode_values(body: bytes) -> list[Any]:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """What a listing of datafiles comes to: two that are equal are probably of the same rows.
+    """What a listing comes to: two that are equal are probably of the same rows.
 
-    ``newest`` is the latest change of an entry, in the zone of the server; ``size`` is
-    the sum of all known sizes in bytes.
+    ``newest`` is the latest change of an entry, in the zone of the server; ``total`` is the sum of
+    all known sizes of datafiles in bytes, of other entities that of their ids.
     """
 
     count: int
     last_id: int | None
     newest: datetime | None
-    size: int
+    total: int
 
 
 def decode_mark(body: bytes) -> Mark:
@@ -273,18 +285,18 @@ def decode_mark(body: bytes) -> Mark:
     try:
         found = msgspec.json.decode(body, type=list[_MarkRow])
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ProtocolError("ICAT's answer about a dataset makes no sense.") from error
+        raise ProtocolError("ICAT's answer about a folder makes no sense.") from error
     if not found:  # who may see nothing gets nothing (icat.server 6.2.1)
         return Mark(0, None, None, 0)
     row = found[0]
-    return Mark(row.count, row.last_id, _value(row.newest, datetime | None), int(row.size or 0))
+    return Mark(row.count, row.last_id, _value(row.newest, datetime | None), int(row.total or 0))
 
 
 class _MarkRow(msgspec.Struct, array_like=True):
     count: int
     last_id: int | None
     newest: str | None
-    size: int | float | None
+    total: int | float | None
 
 
 def decode_properties(body: bytes) -> Properties:

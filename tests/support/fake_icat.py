@@ -20,6 +20,7 @@ from icatfs.icat.records import (
     InvestigationRow,
     Mark,
     Properties,
+    Row,
 )
 from icatfs.values import DatafileId, DatasetId, FacilityId, InvestigationId
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from icatfs.catalogue.tree import Catalogue
     from icatfs.icat.client import IcatClient
+    from icatfs.icat.contents import Contents
     from icatfs.icat.session import SessionKeeper
 
 RowT = TypeVar("RowT", InvestigationRow, DatasetRow, DatafileRow)
@@ -135,9 +137,6 @@ class FakeIcat:
     async def facilities(self, session: str) -> list[FacilityRow]:
         return await self._rows("facilities", self.facility_rows)
 
-    async def investigations(self, session: str, facility: int) -> list[InvestigationRow]:
-        return await self._rows("investigations", self.investigation_rows[facility])
-
     async def investigations_named(
         self, session: str, facility: int, name: str
     ) -> list[InvestigationRow]:
@@ -148,9 +147,6 @@ class FakeIcat:
 
     async def investigation(self, session: str, visit: int) -> InvestigationRow | None:
         return await self._one(InvestigationRow, self.investigation_rows, visit)
-
-    async def datasets(self, session: str, visit: int) -> list[DatasetRow]:
-        return await self._rows("datasets", self.dataset_rows[visit])
 
     async def dataset_named(self, session: str, visit: int, name: str) -> DatasetRow | None:
         rows = [row for row in self.dataset_rows[visit] if row.name == name]
@@ -167,11 +163,11 @@ class FakeIcat:
         return Walk(await self.page_size(), after)
 
     async def next_page(
-        self, session: str, row_type: type, condition: str, walk: Walk
-    ) -> list[DatafileRow]:
-        """``datafiles`` counts listings, ``more`` the queries for all but their first page."""
-        assert row_type is DatafileRow
-        rows = self.datafile_rows[int(condition.removeprefix("x.dataset.id = "))]
+        self, session: str, row_type: type[Row], condition: str, walk: Walk
+    ) -> list[Any]:
+        """``datafiles``, ``datasets`` and ``investigations`` count listings, ``more`` the queries
+        for all but their first page."""
+        rows = self._belonging(row_type, int(condition.rpartition(" ")[2]))
         if walk.needs_last_id:
             await self._ask("more")
             await self._answer()
@@ -183,24 +179,34 @@ class FakeIcat:
         upto = 2**63 if window.upto is None else window.upto
         within = [row for row in rows if after < row.id <= upto]
         is_first = window.after is None
-        page = (await self._rows("datafiles" if is_first else "more", within))[: window.count]
+        what = f"{row_type.entity.lower()}s" if is_first else "more"
+        page = (await self._rows(what, within))[: window.count]
         walk.brought(page[0].id if page else 0, page[-1].id if page else 0, len(page), 0.0)
         return page
 
-    async def datafiles_mark(self, session: str, dataset: int, upto: int | None = None) -> Mark:
-        rows = await self._rows("mark", self.datafile_rows[dataset])
+    def _belonging(self, row_type: type, owner: int) -> list[Any]:
+        tables: dict[type, dict[int, list[Any]]] = {
+            InvestigationRow: cast("Any", self.investigation_rows),
+            DatasetRow: cast("Any", self.dataset_rows),
+            DatafileRow: cast("Any", self.datafile_rows),
+        }
+        return tables[row_type][owner]
+
+    async def mark(self, session: str, contents: Contents[Any], upto: int | None = None) -> Mark:
+        rows = await self._rows("mark", self._belonging(contents.row_type, contents.owner))
         rows = [row for row in rows if upto is None or row.id <= upto]
         return Mark(
             len(rows),
             max((row.id for row in rows), default=None),
             max((row.modified for row in rows), default=None),
-            sum(row.size or 0 for row in rows),
+            sum(row.addend for row in rows),
         )
 
-    async def datafiles_since(
-        self, session: str, dataset: int, since: datetime
-    ) -> list[DatafileRow] | None:
-        rows = [row for row in self.datafile_rows[dataset] if row.modified >= since]
+    async def changed_since(
+        self, session: str, contents: Contents[Any], since: datetime
+    ) -> list[Any] | None:
+        rows = self._belonging(contents.row_type, contents.owner)
+        rows = [row for row in rows if row.modified >= since]
         rows = await self._rows("changed", rows)
         return rows if len(rows) < self.max_entities else None
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from icatfs.catalogue.columns import blocks
+from icatfs.catalogue.blocks import blocks
 from icatfs.catalogue.dataset import DatasetSnapshot, split
 from icatfs.catalogue.listing import Listing
 from icatfs.catalogue.node import NodeKey, dataset_node

@@ -13,8 +13,9 @@ from trio.testing import wait_all_tasks_blocked
 
 from icatfs.catalogue import kept, relisting
 from icatfs.catalogue import shelf as shelf_module
+from icatfs.catalogue.node import NodeKey
 from icatfs.errors import BadRequest, FacilityUnreachable, NotFound
-from icatfs.values import DatafileId
+from icatfs.values import DatafileId, Kind
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -299,10 +300,10 @@ async def test_own_changes_in_a_very_large_dataset_are_worked_in_when_it_is_list
 async def test_a_server_that_tells_no_mark_is_asked_for_everything(
     long: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def refuse(session: str, dataset: int, upto: int | None) -> None:
+    async def refuse(session: str, contents: object, upto: int | None) -> None:
         raise BadRequest("no such function")
 
-    monkeypatch.setattr(long.icat, "datafiles_mark", refuse)
+    monkeypatch.setattr(long.icat, "mark", refuse)
     async with long.catalogue() as catalogue:
         node = await dataset(catalogue, long)
         for _ in range(2):
@@ -399,8 +400,8 @@ async def test_the_listing_of_one_dataset_is_not_taken_for_that_of_another(
     folder = tmp_path / "kept"
     await kept_listing(long, folder)
     (path,) = folder.iterdir()
-    path.rename(folder / "2.rows")
-    assert kept.KeptListings(folder).load(2) is None  # type: ignore[arg-type]
+    path.rename(folder / "dataset-2.rows")
+    assert kept.KeptListings(folder).load(NodeKey(Kind.DATASET, 2)) is None
 
 
 async def test_kept_listings_are_private_and_bounded(long: Any, tmp_path: Path) -> None:
@@ -409,16 +410,16 @@ async def test_kept_listings_are_private_and_bounded(long: Any, tmp_path: Path) 
     (path,) = folder.iterdir()
     assert path.stat().st_mode & 0o777 == 0o600
     assert folder.stat().st_mode & 0o777 == 0o700
-    listing = kept.KeptListings(folder).load(1)  # type: ignore[arg-type]
+    listing = kept.KeptListings(folder).load(NodeKey(Kind.DATASET, 1))
     assert listing is not None
     room = kept.KeptListings(folder, most_bytes=3 * path.stat().st_size)
     for number in range(2, 7):
-        room.save(number, listing)  # type: ignore[arg-type]
-        os.utime(folder / f"{number}.rows", (number, number))
+        room.save(NodeKey(Kind.DATASET, number), listing)
+        os.utime(folder / f"dataset-{number}.rows", (number, number))
         if number == 3:
-            assert room.load(2) is not None  # type: ignore[arg-type]
+            assert room.load(NodeKey(Kind.DATASET, 2)) is not None
     left = {found.name for found in folder.iterdir()}
-    assert left == {"1.rows", "2.rows", "6.rows"}
+    assert left == {f"dataset-{number}.rows" for number in (1, 2, 6)}
 
 
 async def test_where_nothing_can_be_kept_listing_works_all_the_same(

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from icatfs.icat import query as q
-from icatfs.icat.records import DatafileName
+from icatfs.icat.records import DatafileName, DatafileRow, DatasetRow
 
 
 def test_a_quote_in_a_name_is_doubled() -> None:
@@ -96,9 +96,13 @@ def test_a_walk_may_begin_after_any_id(ids: set[int], page: int, after: int) -> 
 
 
 def test_a_mark_is_one_query() -> None:
-    assert q.select_mark("x.dataset.id = 7") == (
+    assert q.select_mark(DatafileRow, "x.dataset.id = 7") == (
         "SELECT COUNT(x), MAX(x.id), MAX(x.modTime), SUM(x.fileSize) FROM Datafile x"
         " WHERE x.dataset.id = 7"
+    )
+    assert q.select_mark(DatasetRow, "x.investigation.id = 7") == (
+        "SELECT COUNT(x), MAX(x.id), MAX(x.modTime), SUM(x.id) FROM Dataset x"
+        " WHERE x.investigation.id = 7"
     )
 
 

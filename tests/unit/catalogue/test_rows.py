@@ -9,9 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from icatfs.catalogue import columns
-from icatfs.catalogue.columns import DatafileRows, Loose, Packed, microseconds, packed
+from icatfs.catalogue import blocks
+from icatfs.catalogue import rows as rows_module
+from icatfs.catalogue.blocks import Loose, PackedDatafiles, microseconds, packed
 from icatfs.catalogue.encoding import numbers, texts
+from icatfs.catalogue.rows import Rows
 from icatfs.icat.records import DatafileRow
 from icatfs.values import DatafileId
 
@@ -55,11 +57,11 @@ def row(datafile: int, **values: object) -> DatafileRow:
     return DatafileRow(id=DatafileId(datafile), **facts)  # type: ignore[arg-type]
 
 
-def block_of(entries: Sequence[DatafileRow]) -> Packed:
+def block_of(entries: Sequence[DatafileRow]) -> PackedDatafiles:
     """A packed block, however few rows there are."""
-    padding = [row(1000 + i) for i in range(columns.PACKED)]
+    padding = [row(1000 + i) for i in range(blocks.PACKED)]
     block = packed([*entries, *padding])
-    assert isinstance(block, Packed)
+    assert isinstance(block, PackedDatafiles)
     return block
 
 
@@ -128,7 +130,7 @@ def test_times_of_another_zone_are_the_same_moments() -> None:
 
 
 def test_what_no_column_holds_is_kept_as_it_is() -> None:
-    entries = [row(i, size=2**70 if i else -(2**70)) for i in range(columns.PACKED)]
+    entries = [row(i, size=2**70 if i else -(2**70)) for i in range(blocks.PACKED)]
     block = packed(entries)
     assert isinstance(block, Loose)
     assert list(block.rows()) == entries
@@ -142,8 +144,9 @@ def test_a_file_of_the_year_1970_has_a_time() -> None:
 @pytest.fixture(autouse=True)
 def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks so small that a few rows make several of them."""
-    monkeypatch.setattr(columns, "BLOCK", 7)
-    monkeypatch.setattr(columns, "PACKED", 4)
+    monkeypatch.setattr(blocks, "BLOCK", 7)
+    monkeypatch.setattr(blocks, "PACKED", 4)
+    monkeypatch.setattr(rows_module, "PACKED", 4)
 
 
 @given(
@@ -154,7 +157,7 @@ def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_edited_rows_are_those_of_a_dict(
     before: dict[int, int], gone: set[int], new: dict[int, int]
 ) -> None:
-    found = DatafileRows.of([row(i, size=size) for i, size in before.items()])
+    found = Rows.of([row(i, size=size) for i, size in before.items()])
     edited = found.edited(gone, [row(i, size=size) for i, size in new.items()])
     model = {i: size for i, size in before.items() if i not in gone} | new
     assert [(one.id, one.size) for one in edited] == sorted(model.items())
@@ -165,7 +168,7 @@ def test_edited_rows_are_those_of_a_dict(
 @given(st.lists(st.integers(1, 5), max_size=60), st.integers(0, 20))
 def test_rows_are_appended_to_whatever_there_is(steps: list[int], first: int) -> None:
     entries = [row(i) for i in range(first)]
-    found = DatafileRows.of(entries)
+    found = Rows.of(entries)
     copy = found.copy()
     last = first
     for step in steps:
@@ -177,7 +180,7 @@ def test_rows_are_appended_to_whatever_there_is(steps: list[int], first: int) ->
     check(found)
 
 
-def check(found: DatafileRows) -> None:
+def check(found: Rows[DatafileRow]) -> None:
     """Every way to look at rows shows the same."""
     entries = list(found)
     assert len(found) == len(entries)
