@@ -73,13 +73,13 @@ class KeptListings:
 
     def has(self, key: NodeKey) -> bool:
         """Whether there may be one of this folder."""
-        return self._folder is not None and os.path.exists(_path(self._folder, key))
+        return self._folder is not None and os.path.exists(path_of(self._folder, key))
 
     def load(self, key: NodeKey) -> Kept | None:
         """What is kept of a folder, None where that is nothing to rely on."""
         if self._folder is None:
             return None
-        path = _path(self._folder, key)
+        path = path_of(self._folder, key)
         try:
             with open(path, "rb") as file:
                 found, kept = read(file)
@@ -103,7 +103,7 @@ class KeptListings:
             try:
                 with open(handle, "wb") as file:
                     _write(file, key, kept)
-                os.replace(temporary, _path(self._folder, key))
+                os.replace(temporary, path_of(self._folder, key))
             except BaseException:
                 with suppress(OSError):
                     os.unlink(temporary)
@@ -116,7 +116,7 @@ class KeptListings:
         """Have what is kept of a folder asked for anew."""
         if self._folder is not None:
             with suppress(OSError):
-                os.unlink(_path(self._folder, key))
+                os.unlink(path_of(self._folder, key))
 
     def _make_room(self, folder: Path) -> None:
         found = []
@@ -133,7 +133,8 @@ class KeptListings:
             total -= stat.st_size
 
 
-def _path(folder: Path, key: NodeKey) -> Path:
+def path_of(folder: Path, key: NodeKey) -> Path:
+    """Where the listing of a folder of the catalogue is."""
     return folder / f"{key.kind}-{key.id}{SUFFIX}"
 
 

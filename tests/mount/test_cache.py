@@ -10,14 +10,20 @@ import subprocess
 import sys
 import zlib
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.mounts import Mounts, until
 
+from icatfs.catalogue.kept import Kept, KeptListings
+from icatfs.catalogue.node import NodeKey
+from icatfs.catalogue.rows import Rows
 from icatfs.facility.testing import FacilityHandle, running_facility
 from icatfs.fuse import mountpoint
+from icatfs.icat.records import DatafileRow
+from icatfs.values import DatafileId, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -430,3 +436,34 @@ def test_verifying_finds_what_is_wrong_deletes_it_and_says_so(
     assert (found["right_files"], found["wrong"]) == (3, [])
     shutil.rmtree(mounts.folder / "cache")
     assert of_cache(mounts, "verify").returncode == 0
+
+
+def row(number: int) -> DatafileRow:
+    moment = datetime(2020, 1, 1, tzinfo=UTC)
+    name = f"file-{number}"
+    return DatafileRow(DatafileId(number), name, 1, None, None, moment, moment, None, None)
+
+
+def test_kept_listings_are_counted_checked_and_cleared(
+    mounts: Mounts, large: FacilityHandle
+) -> None:
+    point = mounts.mount(large, user=USER)
+    (cache,) = (mounts.folder / "cache").glob("*/")
+    rows = Rows.of([row(number) for number in range(10)])
+    for number in (1, 2, 3):
+        KeptListings(cache / "listings").save(NodeKey(Kind.DATASET, number), Kept(rows, 1.0))
+    (status,) = cache_status(mounts)
+    assert status["listings"] == 3
+    assert status["listing_bytes"] >= 3 * 512
+    assert "of 3 folders" in of_cache(mounts).stdout
+    (found,) = json.loads(of_cache(mounts, "verify", "--json").stdout)
+    assert (found["right_listings"], found["listings"]) == (3, 3)
+    damaged = cache / "listings" / "dataset-2.rows"
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    done = of_cache(mounts, "verify")
+    assert (done.returncode, "dataset-2.rows" in done.stdout) == (17, True)
+    assert not damaged.exists()
+    done = of_cache(mounts, "clear", "--yes")
+    assert (done.returncode, "of 2 folders" in done.stdout) == (0, True), done
+    assert cache_status(mounts)[0]["listings"] == 0
+    assert os.listdir(point)

@@ -15,6 +15,7 @@ from icatfs.catalogue.node import nanoseconds
 from icatfs.catalogue.tree import Ttl, open_catalogue
 from icatfs.errors import NotFound, ServerError
 from icatfs.facility.handle import running_facility
+from icatfs.icat import query as q
 from icatfs.icat.client import IcatClient
 from icatfs.icat.session import Credentials, open_session
 from icatfs.transport import open_transport
@@ -274,3 +275,60 @@ async def test_a_known_listing_costs_one_query_and_sees_every_change(
             assert found.size == 7
             await icat.delete(session, "Datafile", [new])
             assert len(await catalogue.listing(dataset)) == 25_000
+
+
+WIDE = "LARGE/WIDE-1/1"
+
+
+@pytest.fixture
+def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages of a thousand rows: the visit `WIDE` has three."""
+    monkeypatch.setattr(q, "MAX_PAGE", 1000)
+
+
+@pytest.mark.usefixtures("small_pages")
+async def test_a_visit_of_many_datasets_costs_one_query_when_it_is_known(
+    many: FacilityHandle, tmp_path: Path
+) -> None:
+    ttl = Ttl(0.0, 0.0)
+    async with opened(many, ttl=ttl, kept_in=tmp_path) as catalogue:
+        visit = await walk(catalogue, WIDE)
+        before = await queries(many)
+        listing = await catalogue.listing(visit)
+        assert len(listing) == 2_500
+        assert await queries(many) - before == 4
+        assert (await catalogue.listing(visit)).identity is listing.identity
+        assert await queries(many) - before == 5
+        await wait_all_tasks_blocked()
+    async with opened(many, ttl=ttl, kept_in=tmp_path) as catalogue:
+        visit = await walk(catalogue, WIDE)
+        before = await queries(many)
+        again = await catalogue.listing(visit)
+        assert [node.entity for node in again] == [node.entity for node in listing]
+        assert await queries(many) - before == 1
+        async with writer(many) as (icat, session):
+            (kind,) = await icat.values(session, "SELECT MIN(x.id) FROM DatasetType x")
+            made = {"name": "zz-new", "investigation": {"id": 2}, "type": {"id": kind}}
+            (new,) = await icat.write(session, [{"Dataset": {**made, "complete": False}}])
+            assert (await catalogue.listing(visit)).find("zz-new") is not None
+            await icat.delete(session, "Dataset", [new])
+            assert len(await catalogue.listing(visit)) == 2_500
+
+
+async def test_a_facility_of_many_visits_costs_one_query_when_it_is_known(
+    many: FacilityHandle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(q, "MAX_PAGE", 20)
+    ttl = Ttl(0.0, 0.0)
+    async with opened(many, ttl=ttl, kept_in=tmp_path) as catalogue:
+        listing = await catalogue.listing(await walk(catalogue, "LARGE"))
+        assert len(listing) > 20
+        await wait_all_tasks_blocked()
+    async with opened(many, ttl=ttl, kept_in=tmp_path) as catalogue:
+        facility = await walk(catalogue, "LARGE")
+        before = await queries(many)
+        again = await catalogue.listing(facility)
+        assert [node.key for node in again] == [node.key for node in listing]
+        assert await queries(many) - before == 1
+        assert (await catalogue.listing(facility)).identity is again.identity
+        assert await queries(many) - before == 2

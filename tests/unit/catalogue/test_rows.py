@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from icatfs.catalogue import blocks
 from icatfs.catalogue import rows as rows_module
-from icatfs.catalogue.blocks import Loose, PackedDatafiles, microseconds, packed
+from icatfs.catalogue.blocks import Loose, PackedDatafiles, PackedDatasets, microseconds, packed
 from icatfs.catalogue.encoding import numbers, texts
 from icatfs.catalogue.rows import Rows
-from icatfs.icat.records import DatafileRow
-from icatfs.values import DatafileId
+from icatfs.icat.records import DatafileRow, DatasetRow
+from icatfs.values import DatafileId, DatasetId
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -122,6 +122,38 @@ def test_a_packed_row_is_equal_to_what_it_was(entries: list[DatafileRow]) -> Non
     for entry, (datafile, size, time_us) in zip(entries, shown, strict=True):
         moment = entry.mod_time or entry.create_time or entry.created
         assert (datafile, size, time_us) == (entry.id, entry.size, microseconds(moment))
+
+
+@given(
+    st.lists(
+        st.builds(
+            DatasetRow,
+            id=st.integers(0, 10**9).map(DatasetId),
+            name=names,
+            complete=st.booleans(),
+            start=st.none() | rounded,
+            end=st.none() | rounded,
+            created=rounded,
+            modified=moments,
+            location=st.none() | names,
+            doi=st.none() | names,
+        ),
+        min_size=20,
+        max_size=30,
+        unique_by=lambda one: one.id,
+    )
+)
+def test_packed_datasets_are_equal_to_what_they_were(entries: list[DatasetRow]) -> None:
+    entries.sort(key=lambda one: one.id)
+    block = packed(entries)
+    assert isinstance(block, PackedDatasets)
+    assert list(block.rows()) == entries
+    assert list(block.ids_of_all()) == [one.id for one in entries]
+    assert block.all_names() == [one.name for one in entries]
+    assert [block.position(one.id) for one in entries] == list(range(len(entries)))
+    loose = Loose(entries)
+    assert (block.total(), block.newest()) == (loose.total(), loose.newest())
+    assert block.total() == sum(one.id for one in entries)
 
 
 def test_times_of_another_zone_are_the_same_moments() -> None:
