@@ -14,6 +14,7 @@ import subprocess
 import sys
 import zlib
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -114,7 +115,7 @@ def large() -> Iterator[FacilityHandle]:
         yield started
 
 
-LARGE = "LARGE/BIG-1/1/many"
+LARGE, WIDE = "LARGE/BIG-1/1/many", "LARGE/WIDE-1/1"
 
 
 def test_large_folders(mounts: Mounts, large: FacilityHandle) -> None:
@@ -138,17 +139,21 @@ def test_large_folders(mounts: Mounts, large: FacilityHandle) -> None:
 
 
 def test_known_listings(mounts: Mounts, large: FacilityHandle) -> None:
-    """Of a folder of more than 10,000 files that was listed before, also by an earlier mount, only
-    what has changed is asked for; one question tells."""
-    point = mounts.mount(large, user="db/jdoe")
-    names = os.listdir(point / LARGE)
-    until(lambda: bool(list(mounts.folder.glob("cache/*/listings/*.rows"))))
-    mounts.unmount(point)
-    point = mounts.mount(large, user="db/jdoe")
-    (point / LARGE).is_dir()
-    asked = large.counters()["queries"]
-    assert os.listdir(point / LARGE) == names
-    assert large.counters()["queries"] == asked + 1
+    """Of a dataset, visit or facility of more than 10,000 entries that was listed before, also by
+    an earlier mount, only what has changed is asked for; one question tells."""
+    with running_facility("--holdings", "large", "--size", "101000") as wide:
+        for facility, folder, kind in ((large, LARGE, "dataset"), (wide, WIDE, "visit")):
+            point = mounts.mount(facility, user="db/jdoe")
+            names = os.listdir(point / folder)
+            kept = partial(mounts.folder.glob, f"cache/*/listings/{kind}-*.rows")
+            until(lambda kept=kept: any(kept()))  # type: ignore[misc]
+            mounts.unmount(point)
+            point = mounts.mount(facility, user="db/jdoe")
+            (point / folder).is_dir()
+            asked = facility.counters()["queries"]
+            assert os.listdir(point / folder) == names
+            assert facility.counters()["queries"] == asked + 1
+            mounts.unmount(point)
 
 
 def test_facts(facility: FacilityHandle, point: Path) -> None:
