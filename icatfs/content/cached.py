@@ -14,16 +14,15 @@ had been read by then, ``reset`` counts a withdrawal, and who has such bytes can
 it had when it came, the first time that it is wanted. Where the disk has other bytes the whole file
 is dropped and comes again. That is no withdrawal, for nobody was given the wrong ones.
 
-**No room.** The disk may be full, or what is open larger than the cache. First the oldest chunks of
-the largest open file are given back (a hole is punched into it); where even that does not help, the
-newest few MiB are kept in memory and older ones forgotten. ``room`` says how far a stream may run
-ahead.
+**No room.** The disk may be full, or what is open larger than the cache. First some chunks of the
+largest open file are given back (a hole is punched into it; `icatfs.content.ages` says which);
+where even that does not help, the newest few MiB are kept in memory and older ones forgotten.
+``room`` says how far a stream may run ahead.
 
 Invariants: ``extents`` holds what can be read, of which ``_held`` is in memory and the rest in the
 data file; the checksums cover just that and the withheld range, which is not in ``extents``;
 ``_reserved`` is what grants that are out may still write, and the withheld range; ``on_disk`` is
-what the store has admitted for all of it; ``_ages`` has the chunks with something in them, the one
-written to least recently first.
+what the store has admitted for all of it; ``_ages`` has the chunks with something in them.
 """
 
 from __future__ import annotations
@@ -35,6 +34,7 @@ from typing import TYPE_CHECKING
 
 from isal.isal_zlib import crc32
 
+from icatfs.content.ages import Ages
 from icatfs.content.checking import Unchecked
 from icatfs.content.chunks import CHUNK, Checksums, Piece, cut
 from icatfs.content.datafile import DataFile
@@ -73,7 +73,7 @@ class Cached:
         self.size = version.size
         self._held = Held()
         self._reserved = Extents()
-        self._ages: dict[int, None] = {}
+        self._ages = Ages()
         self.pins = 0
         # mutable: the last piece or None; a content that was compared is not compared again
         self._checksums = Checksums()
@@ -123,7 +123,7 @@ class Cached:
         self._checksums = Checksums.unpack(record.pieces)
         self.extents = self._checksums.extents()
         self._proved = self._proved or self.complete
-        self._ages = dict.fromkeys(self._checksums.chunks())
+        self._ages = Ages(self._checksums.chunks())
         self.unchecked = Unchecked(self._checksums.chunks()) or None
 
     def detach(self) -> Record | None:
@@ -143,17 +143,17 @@ class Cached:
 
     def record(self) -> Record | None:
         """What is in the data file and may be relied on later; by whole chunks."""
-        name, version, size = self.name, self.version, self.size
-        if name is None:
+        if self.name is None:
             return None
-        if self._is_unread:
-            held = self.extents.total
-            return Record(name, version, size, None, held, self.precious, self.recorded)
-        waiting = None if self._withheld is None else self._withheld[0] // CHUNK
-        chunks = self._checksums.chunks()
-        kept = [one for one in chunks if one not in self._held and one != waiting]
-        pieces, held = self._checksums.pack(kept), self._checksums.size(kept)
-        return Record(name, version, size, pieces, held, self.precious, self.recorded)
+        pieces, held = None, self.extents.total
+        if not self._is_unread:
+            waiting = None if self._withheld is None else self._withheld[0] // CHUNK
+            chunks = self._checksums.chunks()
+            kept = [one for one in chunks if one not in self._held and one != waiting]
+            pieces, held = self._checksums.pack(kept), self._checksums.size(kept)
+        return Record(
+            self.name, self.version, self.size, pieces, held, self.precious, self.recorded
+        )
 
     def unpin(self) -> None:
         """One opener less."""
@@ -173,7 +173,9 @@ class Cached:
 
     def pread(self, offset: int, size: int) -> bytes:
         """Bytes that are not ``missing``. Fewer only where the local disk fails us."""
-        self._shown = True
+        if (number := offset // CHUNK) != self._ages.last_read:
+            self._shown = True
+            self._ages.was_read(number)
         if self.unchecked is not None:
             self._check(offset, offset + size)
         try:
@@ -207,7 +209,8 @@ class Cached:
                 self._held.keep(start, part)
             for first, last in cut(start, stop):
                 self._came(Piece(first, last, crc32(part[first - start : last - start])))
-            self._forget_held()
+            while self._held.size > _IN_MEMORY and len(self._held) > 1:
+                self._forget(self._held.oldest)
         self._house.changed(self)
 
     def grant(self, start: int, count: int) -> Grant | None:
@@ -288,8 +291,7 @@ class Cached:
 
     def _came(self, piece: Piece) -> None:
         """The bytes of a piece are in the data file, or in memory: show them, or withhold them."""
-        number = piece.start // CHUNK
-        self._ages[number] = self._ages.pop(number, None)
+        self._ages.came(piece.start // CHUNK)
         self._checksums.add(piece)
         waits = not (self._proved or self.unproved or self.size is None)
         if waits and self._checksums.whole(self.size or 0) is not None:
@@ -351,7 +353,7 @@ class Cached:
         self.unproved = self._is_unread = False
 
     def give_back(self, count: int, newest: int) -> int:
-        """Free about so many of the oldest bytes on the disk, but none of the ``newest``.
+        """Free about so many bytes on the disk, but none of the ``newest``.
 
         Returns how many; 0 for a complete file, and where the disk cannot free parts. A record of
         what is freed must not be found after a crash: so the file gets another name first.
@@ -359,7 +361,7 @@ class Cached:
         kept, freed = max(1, newest // CHUNK), 0
         if self.unproved or self.complete or len(self._ages) <= kept or not self._renamed():
             return 0
-        for number in list(self._ages)[:-kept]:
+        for number in self._ages.leaving(kept, self.size):
             gone = self._forget(number)
             freed += gone
             if not gone or freed >= count:
@@ -369,7 +371,7 @@ class Cached:
 
     def _forget(self, number: int) -> int:
         """Forget a chunk; returns how many bytes the disk has free now instead."""
-        self._ages.pop(number, None)
+        self._ages.forget(number)
         runs = self._checksums.remove(number)
         for run in runs:
             self.extents.remove(run.start, run.stop)
@@ -383,11 +385,6 @@ class Cached:
         self.on_disk -= freed
         self._house.count(-freed)
         return freed
-
-    def _forget_held(self) -> None:
-        """Forget the oldest chunks that are in memory, where they are too many."""
-        while self._held.size > _IN_MEMORY and len(self._held) > 1:
-            self._forget(self._held.oldest)
 
     def _renamed(self) -> bool:
         """Whether there is a data file, and it has a name now that no record knows."""

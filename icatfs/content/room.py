@@ -10,7 +10,7 @@ Where a lease would exceed the budget, what was used least recently is removed
 ``reserve`` is left: `Room.keep_ready`. Where that comes too late, as little as is needed is removed
 at once, and what a large file took is waited for by nobody: until the disk has it back there is no
 room, and bytes stay in memory. If nothing can be removed, the process gives up what it has not
-recorded yet, and the oldest chunks of what is on its way into the cache.
+recorded yet, and chunks of what is on its way into the cache.
 
 *Against* a count in shared memory (the dead would have to be found in it, and it would have to
 agree with the records), and against one transaction for each write (25 us, and all mounts would

@@ -14,8 +14,8 @@ with several writers: each would have to hear of the others' extents before ever
 
 **Budget.** Every byte that goes to the disk is admitted first, out of a lease of the room that all
 mounts have together (`icatfs.content.room`). Where there is none left the content used least
-recently and not open is removed, then the oldest bytes of the largest open file; if that does not
-help, the bytes stay in memory for a while (`icatfs.content.cached`).
+recently and not open is removed, then what was not read lately of the largest open file; if that
+does not help, the bytes stay in memory for a while (`icatfs.content.cached`).
 
 **Records.** What has changed is recorded some seconds later and at the end, each time after the
 bytes have reached the disk (`icatfs.content.recorder`): until then other mounts do not see it. What

@@ -11,6 +11,7 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from icatfs.content.ages import Ages
 from icatfs.content.dispatch import Dispatch
 from icatfs.content.extents import Extents
 from icatfs.content.flows import Fetch, Stream, Waiter
@@ -48,7 +49,7 @@ class SimulatedFile:
         self.extents = Extents()
         self.given_back = 0
         self.pins = 0
-        self._ages: dict[int, None] = {}
+        self._ages = Ages()
 
     def missing(self, start: int, stop: int, /) -> tuple[int, int] | None:
         assert self.size is not None
@@ -58,13 +59,16 @@ class SimulatedFile:
         """Returns how many bytes were not there."""
         fresh = self.extents.add(start, stop)
         for number in range(start // MIB, (stop - 1) // MIB + 1):
-            self._ages.pop(number, None)
-            self._ages[number] = None
+            self._ages.came(number)
         while self.extents.total > 4 * self.room:
-            number = next(iter(self._ages))
-            del self._ages[number]
+            number = next(self._ages.leaving(1, self.size))
+            self._ages.forget(number)
             self.given_back += self.extents.remove(number * MIB, (number + 1) * MIB)
         return fresh
+
+    def read(self, start: int) -> None:
+        """Somebody reads what is there."""
+        self._ages.was_read(start // MIB)
 
     def close(self) -> None:
         self.pins -= 1
@@ -175,6 +179,7 @@ class World:
         since_s: float,
     ) -> None:
         if reader.file.missing(start, stop) is None:
+            reader.file.read(start)
             reader.longest_s = max(reader.longest_s, self.now - since_s)
             self._at(self.now + reader.think_s, lambda: self._next(reader, reads))
             return

@@ -72,6 +72,24 @@ async def test_without_room_the_bytes_come_through_memory(
         file.close()
 
 
+async def test_head_and_tail_stay_while_slices_of_a_file_larger_than_the_cache_pass(
+    facility: FacilityHandle, tmp_path: Path
+) -> None:
+    """As h5py reads: tables at the beginning and at the end, a slice, the tables again."""
+    query = "SELECT df.id, df.fileSize FROM Datafile df WHERE df.fileSize > 100000000"
+    number, size = facility.search(query)[0]
+    slices = range(size // 16, size - size // 16, size // 16)
+    async with mounted(facility, tmp_path / "cache", max_bytes=16 * MIB) as us:
+        file = await us.open(number)
+        for start in slices:
+            await us.read(file, 0, 64 * KIB)
+            await us.read(file, size - 64 * KIB, size)
+            await us.read(file, start, start + 3 * MIB)
+        assert await us.requests() <= 2 + len(slices)
+        assert us.store.status().used_bytes <= 16 * MIB
+        file.close()
+
+
 async def test_a_full_disk_is_no_error(
     facility: FacilityHandle, small_disk: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

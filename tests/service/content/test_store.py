@@ -360,6 +360,65 @@ async def test_a_file_larger_than_the_cache_passes_through_it(
         assert file.pread(18 * MIB, 2 * MIB) == data[18 * MIB :]
 
 
+def write_chunk(file: CacheFile, data: bytes, number: int) -> None:
+    start = number * MIB
+    file.pwrite(start, data[start : start + MIB])
+
+
+def chunks_of(file: CacheFile, count: int) -> set[int]:
+    """Which chunks are there."""
+    starts = {number: number * MIB for number in range(count)}
+    return {number for number, at in starts.items() if file.missing(at, at + MIB) is None}
+
+
+async def test_what_is_read_now_and_then_is_given_back_after_what_is_not(
+    tmp_path: Path, version_of: Versions, content_of: Contents
+) -> None:
+    data = content_of(40 * MIB)
+    async with open_store(tmp_path / "cache", max_bytes=8 * MIB) as store:
+        file = store.open(version_of(data))
+        write_chunk(file, data, 5)
+        for number in range(10, 30):
+            write_chunk(file, data, number)
+            assert 5 in chunks_of(file, 40)
+            assert file.pread(5 * MIB + 70, 100) == data[5 * MIB + 70 : 5 * MIB + 170]
+            file.pread(number * MIB, 100)
+        assert chunks_of(file, 40) >= {5, 28, 29}
+        assert store.status().used_bytes <= 8 * MIB
+        for number in range(30, 38):
+            write_chunk(file, data, number)
+        assert 5 not in chunks_of(file, 40)
+        file.close()
+
+
+async def test_the_head_and_the_tail_of_a_file_are_given_back_last(
+    tmp_path: Path, version_of: Versions, content_of: Contents
+) -> None:
+    data = content_of(40 * MIB - 1000)
+    async with open_store(tmp_path / "cache", max_bytes=16 * MIB) as store:
+        file = store.open(version_of(data))
+        for number in (0, 39, 38, *range(5, 36)):
+            write_chunk(file, data, number)
+        assert chunks_of(file, 40) >= {0, 38, 39, 34, 35}
+        assert store.status().used_bytes <= 16 * MIB
+        file.close()
+
+
+async def test_a_cache_that_has_room_for_head_and_tail_alone_gives_them_back(
+    tmp_path: Path, version_of: Versions, content_of: Contents
+) -> None:
+    data = content_of(40 * MIB)
+    async with open_store(tmp_path / "cache", max_bytes=3 * MIB) as store:
+        file = store.open(version_of(data))
+        for number in (0, 38, 39, *range(5, 20)):
+            write_chunk(file, data, number)
+            assert number in chunks_of(file, 40)
+            assert file.pread(number * MIB, MIB) == data[number * MIB : (number + 1) * MIB]
+            assert store.status().used_bytes <= 3 * MIB
+        assert on_disk(tmp_path / "cache") > MIB
+        file.close()
+
+
 async def test_without_any_room_the_newest_bytes_are_still_there(
     tmp_path: Path, version_of: Versions, content_of: Contents
 ) -> None:

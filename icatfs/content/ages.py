@@ -1,0 +1,80 @@
+"""Which chunks of a content are given back first, where it is larger than what the cache has.
+
+Pure. The chunk used least recently goes first, and reading is using: else the head of an HDF5 file,
+which came first and is read again before every slice, would be the first to go. The kernel keeps
+pages too, so not every use is seen here. Therefore the *borders* go after all others: the first
+chunk, and those of the last MiB, which is where formats have their tables. Not where so few chunks
+are here that these would be a good part of them: what a stream has just brought must not go before
+its reader comes for it.
+
+*Against* counting uses (a file that is read in order would keep what was read most often, not what
+comes next), and against a limit on what reading keeps: of a content that is read in order by one
+reader as far ahead as a stream may run, a quarter of the cache, nothing goes before it was read.
+"""
+
+from __future__ import annotations
+
+from itertools import chain
+from typing import TYPE_CHECKING
+
+from icatfs.content.chunks import CHUNK
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+_FEW = 12
+"""Four times the borders."""
+
+
+class Ages:
+    """Numbers of chunks, the one used least recently in front.
+
+    Reading is the hot path: who reads on in ``last_read`` need not say so.
+    """
+
+    __slots__ = ("_order", "last_read")
+
+    def __init__(self, numbers: Iterable[int] = ()) -> None:
+        # mutable
+        self._order: dict[int, None] = dict.fromkeys(numbers)
+        self.last_read = -1
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def came(self, number: int) -> None:
+        """Something of a chunk arrived."""
+        self._order[number] = self._order.pop(number, None)
+
+    def was_read(self, number: int) -> None:
+        """Something of a chunk is wanted; of one that is not here nothing is noted."""
+        self.last_read = number
+        if number in self._order:
+            self.came(number)
+
+    def forget(self, number: int) -> None:
+        """The chunk is not here any more."""
+        self._order.pop(number, None)
+
+    def clear(self) -> None:
+        """Nothing is here any more."""
+        self._order.clear()
+        self.last_read = -1
+
+    def leaving(self, kept: int, size: int | None) -> Iterator[int]:
+        """The chunks of a content of this size that may go, in that order: not the newest ``kept``.
+
+        The caller may forget those that he was given.
+        """
+        numbers = list(self._order)[: max(0, len(self._order) - kept)]
+        borders = _borders(size) if len(self._order) >= _FEW else frozenset[int]()
+        return chain(
+            (number for number in numbers if number not in borders),
+            (number for number in numbers if number in borders),
+        )
+
+
+def _borders(size: int | None) -> frozenset[int]:
+    if size is None:
+        return frozenset((0,))
+    return frozenset((0, max(0, size - CHUNK) // CHUNK, max(0, size - 1) // CHUNK))
