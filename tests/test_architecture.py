@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from icatfs import errors
+from icatfs import content, errors
 from icatfs.cli import exits
 
 if TYPE_CHECKING:
@@ -110,6 +111,12 @@ def all_errors() -> list[type[errors.IcatfsError]]:
         for _, one in inspect.getmembers(errors, inspect.isclass)
         if issubclass(one, errors.IcatfsError)
     ]
+
+
+def test_the_map_of_content_names_every_module() -> None:
+    words = set(re.findall(r"\w+", content.__doc__ or ""))
+    names = {path.stem for path in MODULES if path.parent.name == "content"}
+    assert names - {"__init__"} <= words
 
 
 @pytest.mark.parametrize("error", all_errors(), ids=lambda error: error.__name__)

@@ -10,7 +10,10 @@ Where to look for what::
     what is pure
         extents      ranges of bytes
         chunks       the CRC-32 of a content that arrives in any order
-        plan         which stream brings what, and how far it goes on
+        plan         which stream brings what, and which makes room for another
+        courses      where a stream begins, and how far it goes on
+        costs        what streams cost, learnt from those that were opened
+        ages         which chunks go first, of a content that does not fit
         foresight    which small files will be wanted next
         members      whose bytes a member of a zip is
 
@@ -25,7 +28,7 @@ Where to look for what::
     all contents of one folder (store > the others)
         store        who has what open, what is kept; the essay on the whole
         room         what may go to the disk: the budget of all, the free space
-        eviction     removing what was used least recently
+        eviction     removing what was used least recently; disk, what is asked of the system
         recorder     syncs, then records, some seconds after a change
         record       what the index says of one data file
         index        the records of a folder; books, what is done in one transaction; database,
@@ -38,8 +41,10 @@ Where to look for what::
         upkeep       how much is kept, empty it, compare it: for ``icatfs cache``
 
     bringing bytes
-        transfer     readers wait, streams bring; flows, what it keeps track of
+        transfer     readers wait, streams bring: the tasks
+        dispatch     the state of that: who waits, what runs, what was learnt; flows, its parts
         stream       one stream into one content, resumed and checked
+        landing      the orders to a worker process that writes a stream into the data file
         bulk         many small files as one zip; incoming, one that is under way
 
 What holds, whatever happens:

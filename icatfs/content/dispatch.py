@@ -1,9 +1,9 @@
 """Who waits for which bytes, which streams there are, and what becomes of them: the plan's state.
 
 Nothing here waits, reads or asks for the time: events come in (somebody waits, bytes arrived, a
-stream is over), `icatfs.content.plan` is asked, and what is to be done goes out through
-``open_stream`` and the events of waiters and streams. So the tests run all of it, at any speed,
-against a server that is a formula.
+stream is over), the planner is asked (`icatfs.content.plan`, `icatfs.content.courses`), and what is
+to be done goes out through ``open_stream`` and the events of waiters and streams. So the tests run
+all of it, at any speed, against a server that is a formula.
 
 Invariants: a waiter is in the queue if and only if no stream is to serve it; a fetch exists exactly
 as long as it has waiters or streams; at most ``limits.streams`` streams exist.
@@ -15,10 +15,10 @@ from collections import OrderedDict
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from icatfs.content import plan
+from icatfs.content import courses, plan
 from icatfs.content.costs import Costs
+from icatfs.content.courses import Course, End, Trail
 from icatfs.content.flows import Fetch, Stream, StreamStatus, TransferStatus, Waiter
-from icatfs.content.plan import Trail
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,7 +37,7 @@ class Dispatch:
     def __init__(
         self,
         limits: plan.Limits,
-        open_stream: Callable[[Fetch, plan.Course], Stream],
+        open_stream: Callable[[Fetch, Course], Stream],
         clock: Callable[[], float],
         *,
         idle_s: float,
@@ -164,10 +164,10 @@ class Dispatch:
         version = fetch.file.version
         trail = self._trail(version)
         if fetch.is_whole:
-            course = plan.Course(0, plan.ENDLESS, 0)
+            course = Course(0, plan.ENDLESS, 0)
         else:
             seen = replace(trail, ends=tuple(_moved(end, fetch, gap) for end in trail.ends))
-            course = plan.course(gap, waiter.stop, fetch.content(), seen, prices, self._limits)
+            course = courses.course(gap, waiter.stop, fetch.content(), seen, prices, self._limits)
         missing = fetch.file.missing(course.start, gap + 1)
         course = replace(course, start=missing[0] if missing else gap)
         self._cut(fetch)
@@ -267,7 +267,7 @@ class Dispatch:
         file, position = stream.fetch.file, stream.carrier.position
         if stream.fetch.is_whole:
             return file.size is None or position < file.size
-        stop = plan.until(stream.furthest, stream.origin, file.size, stream.window, file.room)
+        stop = courses.until(stream.furthest, stream.origin, file.size, stream.window, file.room)
         missing = file.missing(position, stop)
         if stream.carrier.ignores_range:
             return missing is not None
@@ -278,8 +278,8 @@ class Dispatch:
         if next_missing is not None and next_missing > position:
             again = self._trail(file.version).again
             reach = self._limits.reach(next_missing, self.costs.prices)
-            pass_over = plan.may_pass_over(reach, stream.fetch.content(), again)
-        return plan.goes_on(position, stop, next_missing, others, pass_over)
+            pass_over = courses.may_pass_over(reach, stream.fetch.content(), again)
+        return courses.goes_on(position, stop, next_missing, others, pass_over)
 
     def ended(self, stream: Stream, error: IcatfsError | None) -> None:
         """The stream is over: who waited for it is served, told, or planned for again."""
@@ -310,17 +310,17 @@ class Dispatch:
         """What the stream did and cost; when nothing is missing any more, accounts begin anew."""
         version, position = stream.fetch.file.version, stream.carrier.position
         trail = self._trail(version)
-        end = plan.End(stream.origin, stream.start, position)
+        end = End(stream.origin, stream.start, position)
         trail = replace(trail, ends=(end, *trail.ends[: _ENDS - 1]))
         if stream.fetch.file.missing(0, plan.ENDLESS) is None:
-            trail = plan.Trail(trail.ends)
+            trail = Trail(trail.ends)
         self._learn(version, trail)
         if stream.begun_at is not None and not stream.carrier.resumed:
             count = position - stream.start - stream.first_piece
             self.costs.flowed(count, self._clock() - stream.begun_at)
 
 
-def _moved(end: plan.End, fetch: Fetch, gap: int) -> plan.End:
+def _moved(end: End, fetch: Fetch, gap: int) -> End:
     """Where a stream ended, or at the gap if all before that is there by now.
 
     What was on its way when a stream was closed may arrive later than its end.

@@ -9,6 +9,7 @@ import trio
 
 from icatfs.content import plan
 from icatfs.content.costs import Prices
+from icatfs.content.courses import Content, Course
 
 if TYPE_CHECKING:
     from icatfs.content.stream import Suspicion
@@ -108,11 +109,11 @@ class Fetch:
         """Whether it is fetched from 0 to its end, by one stream."""
         return self.file.size is None or self.suspicion.mismatches > 0
 
-    def content(self) -> plan.Content:
+    def content(self) -> Content:
         """As the planner sees it."""
         size = self.file.size or 0
         missing = self.file.missing(0, size)
-        return plan.Content(size, self.file.room, size if missing is None else missing[0])
+        return Content(size, self.file.room, size if missing is None else missing[0])
 
 
 class Stream:
@@ -137,7 +138,7 @@ class Stream:
         "window",
     )
 
-    def __init__(self, fetch: Fetch, carrier: Carrier, course: plan.Course, now_s: float) -> None:
+    def __init__(self, fetch: Fetch, carrier: Carrier, course: Course, now_s: float) -> None:
         # given
         self.fetch = fetch
         self.carrier = carrier

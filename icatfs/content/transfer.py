@@ -1,4 +1,4 @@
-"""Brings bytes from the facility into cache files: carries out what `icatfs.content.plan` decides.
+"""Brings bytes from the facility into cache files: carries out what `icatfs.content.plan` says.
 
 Readers wait for ranges (`Transfer.ensure`), streams bring them. A stream belongs to the transfer,
 not to the reader who caused it: readers come and go, the stream goes on as far as the plan says. It
@@ -38,7 +38,7 @@ from icatfs.errors import IcatfsError, ShuttingDown
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from icatfs.content import plan
+    from icatfs.content.courses import Course
     from icatfs.values import ContentVersion
 
 log = logging.getLogger(__name__)
@@ -128,7 +128,7 @@ class Transfer:
             else:
                 self._somebody_waits = trio.Event()
 
-    def _open(self, fetch: Fetch, course: plan.Course) -> Stream:
+    def _open(self, fetch: Fetch, course: Course) -> Stream:
         """What the plan said: a stream, and a task that carries its bytes."""
         assert isinstance(fetch.file, CacheFile), "it was pinned by `_fetch`"
         carrier = Carrier(

@@ -10,14 +10,18 @@ import heapq
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from icatfs.content.ages import Ages
 from icatfs.content.dispatch import Dispatch
 from icatfs.content.extents import Extents
 from icatfs.content.flows import Fetch, Stream, Waiter
-from icatfs.content.plan import Course, Limits
+from icatfs.content.plan import Limits
 from icatfs.content.stream import Suspicion
 from icatfs.values import ContentVersion, DatafileId
+
+if TYPE_CHECKING:
+    from icatfs.content.courses import Course
 
 KIB, MIB, GIB = 2**10, 2**20, 2**30
 

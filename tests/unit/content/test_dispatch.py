@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 from support.simulator import (
     FAST,
@@ -16,9 +18,12 @@ from support.simulator import (
 
 from icatfs.content.dispatch import Dispatch
 from icatfs.content.flows import Fetch, Stream
-from icatfs.content.plan import Course, Limits
+from icatfs.content.plan import Limits
 from icatfs.content.stream import Suspicion
 from icatfs.errors import Busy, ShuttingDown
+
+if TYPE_CHECKING:
+    from icatfs.content.courses import Course
 
 SIZE = 64 * MIB
 ROOMY = 2**40

@@ -1,4 +1,4 @@
-"""The planner's table of decisions, row by row, and what holds in every state."""
+"""Who is served how: the table of decisions row by row, and what holds in every state."""
 
 from __future__ import annotations
 
@@ -9,16 +9,12 @@ from hypothesis import strategies as st
 from icatfs.content import plan
 from icatfs.content.costs import Prices
 from icatfs.content.plan import (
-    Content,
-    Course,
     Decision,
-    End,
     Join,
     Limits,
     Open,
     Replace,
     Stream,
-    Trail,
     Wait,
 )
 
@@ -156,6 +152,28 @@ def stream(
             Wait(),
         ),
         (
+            "the oldest of its own file's",
+            900 * MIB,
+            [stream(0, wanted=False, since=98.0), stream(MIB, wanted=False, since=97.0)],
+            Replace(1),
+        ),
+        (
+            "a sweep that is forgotten",
+            5000 * MIB,
+            [stream(0, file="b"), stream(0, sweeps=True, wanted=False, wanted_at=99.8)],
+            Replace(1),
+        ),
+        (
+            "the oldest of the forgotten, and not that of the patient",
+            0,
+            [
+                stream(0, file="b", wanted=False, since=1.0, wanted_at=99.95),
+                stream(0, file="c", wanted=False, since=2.0, wanted_at=99.0),
+                stream(0, file="d", wanted=False, since=3.0, wanted_at=98.0),
+            ],
+            Replace(1),
+        ),
+        (
             "reading ahead goes before having had its turn",
             0,
             [stream(0, file="b", since=10.0), stream(0, file="c", wanted=False)],
@@ -236,306 +254,3 @@ def test_who_is_joined_is_there_in_half_the_time_of_another_stream(
     one = stream(max(0, gap - ahead))
     joined = plan.reaches(one, gap, prices, within)
     assert joined == (gap - one.position <= int(prices.rate * prices.first_byte_s(gap) / 2))
-
-
-# Courses.
-
-LARGE = 1000 * MIB
-NOTHING = Trail()
-ROOMY = Content(LARGE, room=10 * GIB, first_missing=0)
-TIGHT = Content(LARGE, room=160 * MIB, first_missing=0)
-SMALL = Content(8 * MIB, room=GIB, first_missing=2 * MIB)
-
-
-def trail(*ends: tuple[int, int, int], opened: int = 0, rent_s: float = 0.0) -> Trail:
-    return Trail(tuple(End(*end) for end in ends), opened, rent_s)
-
-
-@pytest.mark.parametrize(
-    ("name", "gap", "content", "before", "course"),
-    [
-        (
-            "a small file as a whole",
-            5 * MIB,
-            SMALL,
-            NOTHING,
-            Course(2 * MIB, 8 * MIB, 2 * MIB, True),
-        ),
-        ("the beginning", 0, ROOMY, NOTHING, Course(0, 8 * MIB, 0)),
-        ("near the beginning", MIB - 1, ROOMY, NOTHING, Course(0, 8 * MIB, 0)),
-        ("anywhere else", 500 * MIB + 7, ROOMY, NOTHING, Course(500 * MIB, MIB, 500 * MIB)),
-        ("near the end", 999 * MIB, ROOMY, NOTHING, Course(996 * MIB, MIB, 996 * MIB)),
-        ("just near the end", 996 * MIB, ROOMY, NOTHING, Course(996 * MIB, MIB, 996 * MIB)),
-        ("not quite", 996 * MIB - 1, ROOMY, NOTHING, Course(995 * MIB, MIB, 995 * MIB)),
-        (
-            "where another ended",
-            9 * MIB + 5,
-            ROOMY,
-            trail((0, 0, 9 * MIB + 5)),
-            Course(9 * MIB + 5, 8 * (9 * MIB + 5), 0),
-        ),
-        (
-            "where another ended that had begun in the middle",
-            501 * MIB,
-            ROOMY,
-            trail((500 * MIB, 500 * MIB, 501 * MIB)),
-            Course(501 * MIB, 2 * MIB, 500 * MIB),
-        ),
-        (
-            "where a first window ended",
-            8 * MIB,
-            ROOMY,
-            trail((0, 0, 8 * MIB)),
-            Course(8 * MIB, 64 * MIB, 0),
-        ),
-        (
-            "where one before the last ended",
-            81 * MIB,
-            ROOMY,
-            trail((700 * MIB, 700 * MIB, 701 * MIB), (0, 9 * MIB, 81 * MIB)),
-            Course(81 * MIB, 648 * MIB, 0),
-        ),
-        (
-            "no further than there is room",
-            81 * MIB,
-            TIGHT,
-            trail((0, 9 * MIB, 81 * MIB)),
-            Course(81 * MIB, 160 * MIB, 0),
-        ),
-        (
-            "ahead of the last that was ahead of one before",
-            120 * MIB,
-            TIGHT,
-            trail((110 * MIB, 110 * MIB, 111 * MIB), (100 * MIB, 100 * MIB, 101 * MIB)),
-            Course(120 * MIB, 16 * MIB, 120 * MIB),
-        ),
-        (
-            "ahead, a little",
-            113 * MIB,
-            TIGHT,
-            trail((110 * MIB, 110 * MIB, 111 * MIB), (100 * MIB, 100 * MIB, 101 * MIB)),
-            Course(113 * MIB, 4 * MIB, 113 * MIB),
-        ),
-        (
-            "ahead for the first time",
-            120 * MIB,
-            TIGHT,
-            trail((110 * MIB, 110 * MIB, 111 * MIB), (700 * MIB, 700 * MIB, 701 * MIB)),
-            Course(120 * MIB, MIB, 120 * MIB),
-        ),
-        (
-            "ahead out of reach",
-            128 * MIB,
-            TIGHT,
-            trail((110 * MIB, 110 * MIB, 111 * MIB), (100 * MIB, 100 * MIB, 101 * MIB)),
-            Course(128 * MIB, MIB, 128 * MIB),
-        ),
-        (
-            "ahead in a file that fits",
-            120 * MIB,
-            ROOMY,
-            trail((110 * MIB, 110 * MIB, 111 * MIB), (100 * MIB, 100 * MIB, 101 * MIB)),
-            Course(120 * MIB, MIB, 120 * MIB),
-        ),
-        (
-            "backwards",
-            499 * MIB,
-            TIGHT,
-            trail((500 * MIB, 500 * MIB, 503 * MIB)),
-            Course(494 * MIB, MIB, 499 * MIB),
-        ),
-        (
-            "backwards, at most within reach",
-            499 * MIB,
-            TIGHT,
-            trail((500 * MIB, 500 * MIB, 600 * MIB)),
-            Course(484 * MIB, MIB, 499 * MIB),
-        ),
-        (
-            "backwards to the beginning",
-            MIB,
-            TIGHT,
-            trail((2 * MIB, 2 * MIB, 10 * MIB)),
-            Course(0, MIB, MIB),
-        ),
-        (
-            "backwards in a file that fits",
-            499 * MIB,
-            ROOMY,
-            trail((500 * MIB, 500 * MIB, 503 * MIB)),
-            Course(499 * MIB, MIB, 499 * MIB),
-        ),
-        (
-            "far before the last",
-            400 * MIB,
-            TIGHT,
-            trail((500 * MIB, 500 * MIB, 503 * MIB)),
-            Course(400 * MIB, MIB, 400 * MIB),
-        ),
-        (
-            "the rent amounts to the price",
-            700 * MIB,
-            ROOMY,
-            trail(opened=8, rent_s=9.7),
-            Course(0, LARGE, 0, True),
-        ),
-        (
-            "the rent does not quite amount to the price",
-            700 * MIB,
-            ROOMY,
-            trail(opened=8, rent_s=9.6),
-            Course(700 * MIB, MIB, 700 * MIB),
-        ),
-        (
-            "the price of what is missing only",
-            700 * MIB,
-            Content(LARGE, GIB, first_missing=600 * MIB),
-            trail(opened=8, rent_s=4.0),
-            Course(600 * MIB, LARGE, 600 * MIB, True),
-        ),
-        (
-            "too few looks to be reading at random",
-            700 * MIB,
-            ROOMY,
-            trail(opened=7, rent_s=100.0),
-            Course(700 * MIB, MIB, 700 * MIB),
-        ),
-        (
-            "what does not fit is not swept",
-            700 * MIB,
-            TIGHT,
-            trail(opened=100, rent_s=100.0),
-            Course(700 * MIB, MIB, 700 * MIB),
-        ),
-        (
-            "nobody waits for a sweep longer than a turn",
-            5000 * MIB,
-            Content(9000 * MIB, 10 * GIB, 0),
-            trail(opened=8, rent_s=1000.0),
-            Course(4000 * MIB, 9000 * MIB, 4000 * MIB, True),
-        ),
-    ],
-)
-def test_where_a_stream_begins_and_how_far_it_looks(
-    name: str, gap: int, content: Content, before: Trail, course: Course
-) -> None:
-    assert plan.course(gap, gap + MIB, content, before, PRICES, LIMITS) == course, name
-
-
-places = st.integers(0, 50)
-ends = st.builds(
-    lambda origin, skip, length: End(origin, origin + skip, origin + skip + length),
-    places,
-    places,
-    places,
-)
-trails = st.builds(
-    Trail,
-    ends=st.lists(ends, max_size=4).map(tuple),
-    opened=st.integers(0, 5),
-    rent_s=st.floats(0, 100),
-    again=st.integers(0, 10),
-)
-
-
-@given(st.integers(1, 50), st.data(), trails, all_prices, limits)
-def test_a_course_begins_at_or_before_the_gap_and_stays_in_the_room(
-    size: int, data: st.DataObject, before: Trail, prices: Prices, within: Limits
-) -> None:
-    gap = data.draw(st.integers(0, size - 1))
-    first_missing = data.draw(st.integers(0, gap))
-    content = Content(size, data.draw(st.integers(1, 100)), first_missing)
-    course = plan.course(gap, size, content, before, prices, within)
-    assert 0 <= course.start <= gap
-    assert course.window <= content.room or course.window == within.glance
-    if course.sweeps:
-        assert content.fits
-        assert course.start >= first_missing
-        assert (gap - course.start) / prices.rate <= max(within.turn_s, 1 / prices.rate)
-
-
-@given(st.integers(0, 10**12))
-def test_a_glance_begins_with_the_neighbours_of_the_gap_within_one_mebibyte(gap: int) -> None:
-    content = Content(2 * 10**12, 10**15, 0)
-    course = plan.course(gap, gap + 1, content, NOTHING, PRICES, LIMITS)
-    assert 0 <= gap - course.start < MIB
-    assert course.start % MIB == 0
-
-
-@pytest.mark.parametrize(
-    ("name", "furthest", "origin", "size", "stop"),
-    [
-        ("a window ahead", 10 * MIB, 10 * MIB, 1000 * MIB, 74 * MIB),
-        ("no further than there is room", 300 * MIB, 0, 1000 * MIB, 500 * MIB),
-        ("not even to the end", 900 * MIB, 0, 1200 * MIB, 1100 * MIB),
-        ("as much ahead as was read", 100 * MIB, 10 * MIB, 1000 * MIB, 190 * MIB),
-        ("a small file as a whole", 1, 0, 64 * MIB, 64 * MIB),
-        ("not more than another window", 1, 0, 128 * MIB + 1, 128 * MIB + 1),
-        ("the end is near", 20 * MIB, 0, 148 * MIB, 148 * MIB),
-        ("the end is just not near", 20 * MIB, 0, 148 * MIB + 1, 84 * MIB),
-        ("beyond the end", 990 * MIB, 990 * MIB, 1000 * MIB, 1000 * MIB),
-        ("an unknown size", 0, 0, None, plan.ENDLESS),
-    ],
-)
-def test_how_far_a_stream_reads(
-    name: str, furthest: int, origin: int, size: int | None, stop: int
-) -> None:
-    assert plan.until(furthest, origin, size, 64 * MIB, 200 * MIB) == stop, name
-
-
-@given(places, places, places, st.integers(1, 50), st.integers(1, 100))
-def test_a_stream_reads_to_who_waits_and_not_beyond_the_file_nor_the_room(
-    furthest: int, origin: int, size: int, window: int, room: int
-) -> None:
-    furthest = min(furthest, size)
-    stop = plan.until(furthest, min(origin, furthest), size, window, room)
-    assert furthest <= stop <= min(size, furthest + room)
-
-
-@pytest.mark.parametrize(
-    ("name", "position", "stop", "missing", "others", "goes_on"),
-    [
-        ("there is more", 5 * MIB, 64 * MIB, 5 * MIB, [], True),
-        ("the window's end", 64 * MIB, 64 * MIB, None, [], False),
-        ("all is there", 5 * MIB, 64 * MIB, None, [], False),
-        ("some is there", 5 * MIB, 64 * MIB, 9 * MIB, [], True),
-        ("what is there is cheap to skip", 0, 64 * MIB, 16 * MIB, [], True),
-        ("too much is there", 0, 64 * MIB, 16 * MIB + 1, [], False),
-        ("another stands in front", 5 * MIB, 64 * MIB, 9 * MIB, [9 * MIB], False),
-        ("another stands between", 5 * MIB, 64 * MIB, 9 * MIB, [7 * MIB], False),
-        ("another is further", 5 * MIB, 64 * MIB, 5 * MIB, [7 * MIB], True),
-        ("another is behind", 5 * MIB, 64 * MIB, 5 * MIB, [MIB], True),
-        ("another is just here", 5 * MIB, 64 * MIB, 5 * MIB, [5 * MIB], True),
-    ],
-)
-def test_when_a_stream_reads_on(
-    name: str, position: int, stop: int, missing: int | None, others: list[int], goes_on: bool
-) -> None:
-    assert plan.goes_on(position, stop, missing, others, 16 * MIB) is goes_on, name
-
-
-@given(st.lists(places, min_size=2, max_size=2, unique=True), places)
-def test_two_streams_never_both_go_on_for_one_byte(positions: list[int], missing: int) -> None:
-    first, second = positions
-    both = all(
-        position <= missing and plan.goes_on(position, 60, missing, [other], 50)
-        for position, other in ((first, second), (second, first))
-    )
-    assert not both
-
-
-@pytest.mark.parametrize(
-    ("name", "reach", "content", "again", "bytes_"),
-    [
-        ("what is cheap", 10 * MIB, ROOMY, 0, 10 * MIB),
-        ("a sixteenth of the file", 100 * MIB, ROOMY, 0, LARGE // 16),
-        ("less what was", 100 * MIB, ROOMY, 10 * MIB, LARGE // 16 - 10 * MIB),
-        ("nothing when that is used up", 100 * MIB, ROOMY, 70 * MIB, 0),
-        ("what does not stay comes again anyway", 10 * MIB, TIGHT, 900 * MIB, 10 * MIB),
-        ("but not more than an eighth of the room", 100 * MIB, TIGHT, 0, 20 * MIB),
-    ],
-)
-def test_what_may_be_read_through_to_come_to_missing_bytes(
-    name: str, reach: int, content: Content, again: int, bytes_: int
-) -> None:
-    assert plan.may_pass_over(reach, content, again) == bytes_, name
