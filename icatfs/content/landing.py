@@ -12,6 +12,9 @@ The worker may still write after the stream was left: so the grants, and a pin o
 until it has said that it does not (``over``), and what arrives until then is not lost. Only what is
 in memory is, since it might be of bytes that were dropped as wrong meanwhile.
 
+A transfer that ends waits a moment for those that are not over (``all_over``), so that the store
+after it records what is there, and nothing is written behind its record.
+
 Invariants: the orders are consecutive, from what arrived to ``_ahead``; each has its grant, or a
 file in memory, or neither; after ``over`` there are none.
 """
@@ -22,6 +25,8 @@ import os
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+import trio
 
 from icatfs.content.chunks import CHUNK, Piece
 from icatfs.content.house import Grant
@@ -96,9 +101,18 @@ class Landing:
     """Takes the body of one answer, which begins at ``start``, into a cache file."""
 
     def __init__(
-        self, file: CacheFile, body: MovedBody, start: int, size: int, *, may_grant: bool
+        self,
+        file: CacheFile,
+        body: MovedBody,
+        start: int,
+        size: int,
+        *,
+        may_grant: bool,
+        under_way: set[Landing],
     ) -> None:
+        """``under_way`` has this from now on until it is over."""
         # given
+        self._under_way = under_way
         self._body = body
         self._size = size
         self._may_grant = may_grant
@@ -112,6 +126,8 @@ class Landing:
         self._left = self._is_over = False
         self.disk_refused = False
         """Whether the worker could not write for want of room."""
+        self.ended = trio.Event()
+        under_way.add(self)
         body.into(self)
 
     def order_ahead(self, position: int) -> None:
@@ -149,6 +165,8 @@ class Landing:
             self._settle(self._orders.popleft(), disk_refused=disk_refused)
             disk_refused = False
         self._file.close()
+        self._under_way.discard(self)
+        self.ended.set()
 
     def _next(self, most: int) -> _Order:
         start, stop = self._ahead, min(self._ahead + most, self._size)
@@ -167,3 +185,9 @@ class Landing:
             self._file.release(order.grant, disk_refused=disk_refused)
         if order.memory is not None:
             os.close(order.memory)
+
+
+async def all_over(under_way: set[Landing]) -> None:
+    """Return when nobody writes for any of them any more."""
+    while under_way:
+        await next(iter(under_way)).ended.wait()

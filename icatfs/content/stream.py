@@ -100,6 +100,7 @@ class Carrier:
         file: CacheFile,
         position: int,
         suspicion: Suspicion,
+        under_way: set[Landing],
         *,
         stall_s: float,
         resume_attempts: int,
@@ -108,6 +109,7 @@ class Carrier:
         self._source = source
         self._file = file
         self._suspicion = suspicion
+        self._under_way = under_way
         self._stall_s = stall_s
         self._resume_attempts = resume_attempts
         # mutable
@@ -205,7 +207,14 @@ class Carrier:
     async def _land(self, body: MovedBody, goes_on: Callable[[int], bool]) -> Exception | None:
         size = self._file.size
         assert size is not None, "a body of unknown length is read here"
-        landing = Landing(self._file, body, self.position, size, may_grant=self._may_grant)
+        landing = Landing(
+            self._file,
+            body,
+            self.position,
+            size,
+            may_grant=self._may_grant,
+            under_way=self._under_way,
+        )
         try:
             while self.position < size:
                 landing.order_ahead(self.position)

@@ -31,6 +31,7 @@ import trio
 from icatfs.content.cachefile import CacheFile
 from icatfs.content.dispatch import Dispatch
 from icatfs.content.flows import Fetch, Stream, StreamStatus, TransferStatus
+from icatfs.content.landing import Landing, all_over
 from icatfs.content.plan import Limits
 from icatfs.content.stream import Carrier, Source, Suspicion
 from icatfs.errors import IcatfsError, ShuttingDown
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _LEARNT = 1000
+_LAST_PIECE_S = 2.0
 
 
 __all__ = ["Limits", "Source", "StreamStatus", "Transfer", "TransferStatus", "open_transfer"]
@@ -70,6 +72,8 @@ class Transfer:
         self._resume_attempts = resume_attempts
         # constant
         self._dispatch = Dispatch(limits, self._open, trio.current_time, idle_s=idle_s)
+        self.under_way = set[Landing]()
+        """Where a worker process may still write."""
         # mutable
         self._somebody_waits = trio.Event()
         """Set while somebody may be in the queue, to be looked after by ``watch_queue``."""
@@ -136,6 +140,7 @@ class Transfer:
             fetch.file,
             course.start,
             fetch.suspicion,
+            self.under_way,
             stall_s=self._stall_s,
             resume_attempts=self._resume_attempts,
         )
@@ -196,7 +201,11 @@ async def open_transfer(
     idle_s: float = 5.0,
     resume_attempts: int = 5,
 ) -> AsyncIterator[Transfer]:
-    """Streams from ``source``. At the end they are closed, and who waits gets ShuttingDown."""
+    """Streams from ``source``. At the end they are closed, and who waits gets ShuttingDown.
+
+    Then nobody writes for them any more, unless a worker process is very slow to hear of it.
+    """
+    transfer: Transfer | None = None
     try:
         async with trio.open_nursery() as nursery:
             transfer = Transfer(
@@ -217,3 +226,8 @@ async def open_transfer(
         if len(group.exceptions) > 1:
             raise
         raise group.exceptions[0] from group.exceptions[0].__cause__
+    finally:
+        if transfer is not None and transfer.under_way:
+            with trio.move_on_after(_LAST_PIECE_S) as scope:
+                scope.shield = True  # of the store's last record
+                await all_over(transfer.under_way)

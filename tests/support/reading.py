@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -80,11 +80,13 @@ async def mounted(
     stall_s: float = 1.0,
     limits: Limits | None = None,
     moves: bool = True,
+    within: Transport | None = None,
 ) -> AsyncIterator[Mounted]:
+    """With a transport of its own, unless it lives ``within`` one that outlives it."""
     auth, _, name = user.partition("/")
     credentials = Credentials(auth, {"username": name, "password": facility.users[user]})
     async with (
-        open_transport(moves=moves) as transport,
+        nullcontext(within) if within else open_transport(moves=moves) as transport,
         open_session(IcatClient(transport, facility.icat), credentials) as keeper,
         open_store(folder, max_bytes=max_bytes) as store,
         open_transfer(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,7 +12,9 @@ import trio
 from support.reading import Mounted, mounted
 
 from icatfs.content.plan import Limits
+from icatfs.content.store import open_store
 from icatfs.facility.testing import FacilityHandle, running_facility
+from icatfs.transport import open_transport
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,6 +43,13 @@ def images(facility: FacilityHandle) -> list[int]:
     """Files of 4 MiB."""
     query = "SELECT df.id FROM Datafile df WHERE df.dataset.name = 'images' ORDER BY df.id"
     return [int(number) for number in facility.search(query)][:4]
+
+
+def largest(facility: FacilityHandle) -> tuple[int, int]:
+    """Number and size of a file of 1 GiB."""
+    query = "SELECT df.id, df.fileSize FROM Datafile df WHERE df.fileSize > 100000000"
+    number, size = facility.search(query)[0]
+    return int(number), int(size)
 
 
 async def is_true(us: Mounted, number: int, file: CacheFile, *, step: int = 128 * KIB) -> bool:
@@ -76,8 +87,7 @@ async def test_head_and_tail_stay_while_slices_of_a_file_larger_than_the_cache_p
     facility: FacilityHandle, tmp_path: Path
 ) -> None:
     """As h5py reads: tables at the beginning and at the end, a slice, the tables again."""
-    query = "SELECT df.id, df.fileSize FROM Datafile df WHERE df.fileSize > 100000000"
-    number, size = facility.search(query)[0]
+    number, size = largest(facility)
     slices = range(size // 16, size - size // 16, size // 16)
     async with mounted(facility, tmp_path / "cache", max_bytes=16 * MIB) as us:
         file = await us.open(number)
@@ -167,3 +177,38 @@ async def test_readers_who_leave_at_any_time_leave_nothing_behind(
                 await trio.sleep(0.01)
         file.close()
         assert us.store.status().open_files == 0
+
+
+def on_disk(folder: Path) -> int:
+    """Bytes that the data files take."""
+    return sum(path.stat().st_blocks * 512 for path in (folder / "data").iterdir())
+
+
+@pytest.mark.parametrize("attempt", range(3))
+async def test_nothing_is_written_once_the_store_has_recorded_its_end(
+    facility: FacilityHandle, tmp_path: Path, attempt: int
+) -> None:
+    """The worker stands still in the middle of a stream, as on a busy machine, and goes on late."""
+    number, size = largest(facility)
+    folder = tmp_path / "cache"
+    async with open_transport(moves=True) as transport:
+        async with mounted(facility, folder, within=transport) as us:
+            file = await us.open(number)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(us.read, file, 0, size)
+                while us.moved < (10 + attempt) * MIB:  # noqa: ASYNC110
+                    await trio.sleep(0.001)
+                worker = transport.status().mover
+                assert worker is not None
+                assert worker.pid is not None
+                os.kill(worker.pid, signal.SIGSTOP)
+                nursery.cancel_scope.cancel()
+            file.close()
+            waking = threading.Timer(0.3, os.kill, (worker.pid, signal.SIGCONT))
+            waking.start()
+        kept = on_disk(folder)
+        await trio.to_thread.run_sync(waking.join)
+        await trio.sleep(0.3)  # as long as it needs to write what it has
+        assert on_disk(folder) == kept
+    async with open_store(folder, max_bytes=2**40) as store:
+        assert kept <= store.status().used_bytes
