@@ -106,14 +106,14 @@ class Index:
         records = [Record.of_row(row) for row in rows.fetchall()]
         return [record for record in records if record is not None and record.version == version]
 
-    def holds(self, version: ContentVersion) -> bool:
-        """Whether there is a record of all bytes of a version."""
-        row = self._here.execute(
-            "SELECT 1 FROM content WHERE datafile = ? AND catalogued_size IS ? AND mtime_ns = ?"
-            " AND checksum IS ? AND held = size LIMIT 1",
+    def whole(self, version: ContentVersion) -> list[str]:
+        """The names of the files that have all bytes of a version."""
+        rows = self._here.execute(
+            "SELECT name FROM content WHERE datafile = ? AND catalogued_size IS ? AND mtime_ns = ?"
+            " AND checksum IS ? AND held = size",
             (version.datafile, version.size, version.mtime_ns, version.checksum),
-        ).fetchone()
-        return row is not None
+        )
+        return [name for (name,) in rows.fetchall()]
 
     @contextmanager
     def changing(self) -> Iterator[Books]:

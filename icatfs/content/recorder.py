@@ -65,7 +65,9 @@ class Recorder:
         self._saving: dict[ContentVersion, Record] = {}
         # mutable: what else is to be written
         self._dirty: set[Cached] = set()
-        self._gone: list[str] = []
+        self._gone: dict[str, None] = {}
+        self._going: dict[str, None] = {}
+        """As ``_saving`` to ``pending``."""
         self._used: dict[str, None] = {}
         self._something = trio.Event()
         self._complained = False
@@ -102,8 +104,12 @@ class Recorder:
 
     def gone(self, name: str) -> None:
         """A data file is no more, or not under this name."""
-        self._gone.append(name)
+        self._gone[name] = None
         self._something.set()
+
+    def is_gone(self, name: str) -> bool:
+        """Whether the index may still have a record of this file, which is no more."""
+        return name in self._gone or name in self._going
 
     async def save_forever(self) -> None:
         """Record what changes, a few seconds after it does."""
@@ -117,7 +123,8 @@ class Recorder:
         """Record what has changed; a failure costs nothing but what would be lost in a crash."""
         closed, self.pending = self.pending, {}
         dirty, self._dirty = self._dirty, set()
-        gone, self._gone = self._gone, []
+        gone, self._gone = self._gone, {}
+        self._going = gone
         used, self._used = self._used, {}
         open_now = {cached.version: cached.record() for cached in dirty}
         self._saving = closed | {one: record for one, record in open_now.items() if record}
@@ -125,7 +132,7 @@ class Recorder:
         is_saved = False
         try:
             outcome = await trio.to_thread.run_sync(
-                self._write, list(self._saving.values()), gone, list(used), -surplus
+                self._write, list(self._saving.values()), list(gone), list(used), -surplus
             )
             is_saved = True
             self._settle(outcome, closed)
@@ -134,11 +141,11 @@ class Recorder:
         finally:
             self._room.returned(failed=not is_saved)
             if not is_saved:
-                self._gone += gone
+                self._gone |= gone
                 self._used = used | self._used
                 self.pending = closed | self.pending
                 self._dirty |= {cached for cached in dirty if cached.pins}
-            self._saving = {}
+            self._saving, self._going = {}, {}
 
     def _settle(self, outcome: Outcome, closed: Mapping[ContentVersion, Record]) -> None:
         """Take account of what was recorded, and of what was not."""

@@ -135,7 +135,7 @@ class ContentStore:
         if record is not None and record.complete:
             return True
         with suppress(sqlite3.Error):
-            return self._index.holds(version)
+            return not all(map(self.recorder.is_gone, self._index.whole(version)))
         return False
 
     def is_begun(self, version: ContentVersion) -> bool:

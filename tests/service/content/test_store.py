@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import trio
+import trio.testing
 
 from icatfs.content.store import CacheFile, ContentStore, open_store
 from icatfs.errors import ConfigError
@@ -358,6 +359,26 @@ async def test_a_file_larger_than_the_cache_passes_through_it(
         file = store.open(version_of(data))
         assert file.missing(18 * MIB, 20 * MIB) is None
         assert file.pread(18 * MIB, 2 * MIB) == data[18 * MIB :]
+
+
+async def test_what_was_dropped_is_not_held_any_more(
+    tmp_path: Path, version_of: Versions, content_of: Contents
+) -> None:
+    data = content_of(100_000)
+    async with open_store(tmp_path / "cache", max_bytes=PLENTY) as store:
+        fill(store, version_of(data), data)
+        await store.save()
+        assert store.holds(version_of(data))
+        store.drop(version_of(data))
+        assert not store.holds(version_of(data))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(store.save)
+            await trio.testing.wait_all_tasks_blocked()
+            assert not store.holds(version_of(data))
+        assert not store.holds(version_of(data))
+        fill(store, version_of(data), data)
+        await store.save()
+        assert store.holds(version_of(data))
 
 
 def write_chunk(file: CacheFile, data: bytes, number: int) -> None:
