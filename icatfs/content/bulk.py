@@ -215,6 +215,7 @@ class Bulk:
             zip_.end()
 
     async def _fetch(self, zip_: Incoming, watched: _Watched) -> None:
+        await zip_.prepare()
         if not await self._source.is_online(zip_.dataset):
             raise NotOnline("the data are not all on the disk")
         async with await self._source.open(zip_.dataset, zip_.datafiles) as body:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from itertools import accumulate
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import trio
@@ -19,13 +19,17 @@ if TYPE_CHECKING:
 
 LARGEST = 4 * 2**20
 """A member is held in memory until it is complete; larger ones are let pass."""
+_AT_ONCE = 1000
+"""Files take 6 us each to be expected, and others wait meanwhile."""
 _PATIENCE_S = 1.0
 """Seventy requests of one's own; and less than what a program would call hanging."""
 _STILL_S = 0.5
 
 
 class Incoming:
-    """One zip. Made when it is asked for."""
+    """One zip. Made when it is asked for; the first files of many are expected at once, the others
+    when it is ``prepared``: nobody waits for these before, nor would he, they are far behind.
+    """
 
     def __init__(self, dataset: DatasetId, contents: Contents, window: Window | None) -> None:
         """All of the dataset if there is no window."""
@@ -35,17 +39,17 @@ class Incoming:
         # given
         self.dataset = dataset
         self.is_whole = window is None
-        self.versions = [contents.version(position) for position in positions]
-        # constant: the place of each datafile, and where in the zip its member should end
-        self.roll = Roll(
-            [
-                Expected(contents.files[position].name, version.size, version.crc32)
-                for position, version in zip(positions, self.versions, strict=True)
-            ]
-        )
-        self._places = {version.datafile: place for place, version in enumerate(self.versions)}
-        self._ends = list(accumulate((v.size or 0) + foresight.OVERHEAD for v in self.versions))
-        self._ready_s = trio.current_time() + self._price_s()
+        self._contents = contents
+        # constant
+        self._ready_s = trio.current_time() + self._price_s(len(positions))
+        # mutable: who is expected, the place of each datafile, and where in the zip its member
+        # should end; and who is still to be expected
+        self.versions: list[ContentVersion] = []
+        self.roll = Roll()
+        self._places: dict[DatafileId, int] = {}
+        self._ends: list[int] = []
+        self._left = iter(positions)
+        self._expect()
         # mutable: how much has come since the first byte, and when the last did
         self._received = 0
         self._begun_s: float | None = None
@@ -64,9 +68,28 @@ class Incoming:
         """What is to be named in the request."""
         return None if self.is_whole else [version.datafile for version in self.versions]
 
-    def _price_s(self) -> float:
+    async def prepare(self) -> None:
+        """Expect all who are still to be expected; before anything comes."""
+        while self._expect():
+            await trio.lowlevel.checkpoint()
+
+    def _expect(self) -> bool:
+        """Expect the next files; whether there were any."""
+        end = self._ends[-1] if self._ends else 0
+        before = len(self.versions)
+        for position in islice(self._left, _AT_ONCE):
+            version = self._contents.version(position)
+            name = self._contents.files[position].name
+            self.roll.expect(Expected(name, version.size, version.crc32))
+            self._places[version.datafile] = len(self.versions)
+            self.versions.append(version)
+            end += (version.size or 0) + foresight.OVERHEAD
+            self._ends.append(end)
+        return len(self.versions) > before
+
+    def _price_s(self, count: int) -> float:
         each = foresight.MEMBER_S if self.is_whole else foresight.NAMED_S
-        return foresight.ZIP_S + each * len(self.versions)
+        return foresight.ZIP_S + each * count
 
     def received(self, count: int) -> None:
         """So many bytes have come."""

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator
 
 _NEXT = 32
 """How many may have been left out between two members of strange names."""
@@ -43,17 +43,21 @@ class Expected:
 class Roll:
     """Who is expected, in the order of their coming; and who has come."""
 
-    def __init__(self, expected: Sequence[Expected]) -> None:
-        # given
-        self._expected = expected
-        # constant
+    def __init__(self, expected: Iterable[Expected] = ()) -> None:
+        # mutable: who is expected, and the places of each name
+        self._expected: list[Expected] = []
         self._places: dict[str, list[int]] = {}
-        for place, one in enumerate(expected):
-            self._places.setdefault(one.name, []).append(place)
         # mutable: who has come; the place after the last of them; what was in front of their names
         self._came: set[int] = set()
         self._next = 0
         self._front: str | None = None
+        for one in expected:
+            self.expect(one)
+
+    def expect(self, one: Expected) -> None:
+        """Expect another one, behind all others; before anybody comes."""
+        self._places.setdefault(one.name, []).append(len(self._expected))
+        self._expected.append(one)
 
     def __len__(self) -> int:
         return len(self._expected)
