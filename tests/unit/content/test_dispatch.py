@@ -218,3 +218,94 @@ def test_what_comes_twice_is_counted() -> None:
     world.run(Reader(file, in_sequence(size)))
     assert world.again == size // 16, "two of the eight, and no more"
     assert world.fetched == size * 3 // 4 + world.again
+
+
+def test_of_a_suspect_content_one_stream_brings_all_for_everybody() -> None:
+    desk = Desk(size=1000 * MIB)
+    desk.fetch().suspicion.mismatches = 1
+    first = desk.dispatch.wait(desk.fetch(), 30 * MIB, 31 * MIB)
+    second = desk.dispatch.wait(desk.fetch(), 900 * MIB, 901 * MIB)
+    assert [stream.start for stream in desk.streams] == [0]
+    assert first.stream is second.stream is desk.streams[0]
+    assert desk.bring(desk.streams[0], 100 * MIB)
+    assert desk.bring(desk.streams[0], 899 * MIB)
+    assert not desk.bring(desk.streams[0], MIB)
+
+
+def test_who_wants_a_suspect_content_waits_for_the_end_of_a_stream_that_ends() -> None:
+    desk = Desk(size=1000 * MIB)
+    desk.fetch().suspicion.mismatches = 1
+    desk.dispatch.wait(desk.fetch(), 0, MIB)
+    ending = desk.streams[0]
+    ending.end()
+    waiter = desk.dispatch.wait(desk.fetch(), 30 * MIB, 31 * MIB)
+    assert waiter in desk.dispatch.queue
+    assert desk.streams == [ending]
+    desk.dispatch.ended(ending, None)
+    assert waiter.stream is desk.streams[0]
+    assert desk.streams[0] is not ending
+
+
+def test_a_content_that_is_found_suspect_loses_its_other_streams() -> None:
+    desk = Desk(size=1000 * MIB)
+    desk.dispatch.wait(desk.fetch(), 0, MIB)
+    desk.dispatch.wait(desk.fetch(), 900 * MIB, 901 * MIB)
+    one, other = desk.streams
+    desk.fetch().suspicion.mismatches = 1
+    desk.dispatch.ended(one, None)
+    assert other.ending
+
+
+def test_the_stream_that_sees_a_content_complete_proves_it_and_who_comes_waits_for_that() -> None:
+    desk = Desk()
+    desk.dispatch.wait(desk.fetch(), 0, MIB)
+    stream = desk.streams[0]
+    desk.file.unproved = True
+    assert not desk.bring(stream, 2 * MIB)
+    assert desk.dispatch.is_to_prove(stream)
+    waiter = desk.dispatch.wait(desk.fetch(), 60 * MIB, 61 * MIB)
+    assert waiter.stream is stream
+    desk.file.unproved = False
+    desk.dispatch.ended(stream, None)
+    assert not desk.dispatch.is_to_prove(desk.streams[0])
+
+
+def test_one_stream_is_ended_for_who_waits_his_turn_and_not_two() -> None:
+    desk = Desk(size=1000 * MIB)
+    for place in (0, 300 * MIB):
+        desk.dispatch.wait(desk.fetch(), place, place + 50 * MIB)
+    waiter = desk.dispatch.wait(desk.fetch(), 900 * MIB, 901 * MIB)
+    assert waiter in desk.dispatch.queue
+    assert not any(stream.ending for stream in desk.streams)
+    desk.now += 10.0
+    desk.dispatch.arrange()
+    desk.dispatch.arrange()
+    assert [stream.ending for stream in desk.streams] == [True, False]
+    desk.dispatch.ended(desk.streams[0], None)
+    assert waiter.stream is desk.streams[-1]
+
+
+def test_a_stream_that_breaks_is_not_resumed_for_nobody() -> None:
+    desk = Desk(size=1000 * MIB)
+    waiter = desk.dispatch.wait(desk.fetch(), 0, MIB)
+    stream = desk.streams[0]
+    desk.bring(stream, MIB)
+    desk.carriers[stream].resumed = 1
+    assert desk.dispatch.goes_on(stream, 0) is False
+    desk.dispatch.leave(waiter)
+    other = desk.dispatch.wait(desk.fetch(), 2 * MIB, 3 * MIB)
+    assert other.stream is stream
+    assert desk.dispatch.goes_on(stream, 0)
+
+
+def test_a_server_that_ignores_ranges_is_read_through_what_is_there() -> None:
+    desk = Desk(size=1000 * MIB)
+    desk.file.arrived(0, 500 * MIB)
+    desk.dispatch.wait(desk.fetch(), 500 * MIB, 501 * MIB)
+    stream = desk.streams[0]
+    desk.carriers[stream].position = 0
+    assert not desk.dispatch.goes_on(stream, 0), "nobody reads through that by choice"
+    desk.carriers[stream].ignores_range = True
+    assert desk.bring(stream, 100 * MIB)
+    assert desk.bring(stream, 400 * MIB)
+    assert not desk.bring(stream, 10 * MIB)
