@@ -212,9 +212,15 @@ class Shelf(Generic[S]):
         return edited(rows, late, [row for row in late.values() if row is not None])
 
     def taken_in(self, new: Sequence[Any]) -> Any:
-        """The rows of the snapshot, which has taken in these; None if it had to be made anew."""
+        """The rows of the snapshot, which has taken in these; None if it had to be made anew.
+
+        That is so, too, where they lack what this mount has made: somebody has removed it.
+        """
         snapshot = self._snapshot
         if snapshot is None or self._gone or len(new) > _FEW:
+            return None
+        made = {key for key, (_, row) in self._own.items() if row is not None}
+        if not made <= {row.id for row in new}:
             return None
         news = (row for row in new if not snapshot.rows.has(row))
         return snapshot.rows if all(snapshot.append(row) for row in news) else None

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import trio
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from support.fake_icat import World
 
@@ -114,6 +114,7 @@ class Story:
         assert found == truth
 
 
+@example(pages=4, steps=[("list", 0, 0), ("make", 0, 0), ("take", 16, 0)])
 @settings(max_examples=150, deadline=None)
 @given(st.integers(0, 4), st.lists(STEP, max_size=15))
 def test_a_listing_past_its_time_is_the_truth(
