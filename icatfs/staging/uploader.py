@@ -9,9 +9,8 @@ a completed ``put`` is compared with what was sent before anybody is told of suc
 CRC-32 are the proof, whatever may fail after that.
 
 Uploads run in a nursery of their own, one for each staged file: a ``close`` that is interrupted
-ends, and the upload goes on. While a file is being sent its bytes are brought to the local disk,
-beside the upload and not before it: who is told of success needs them no more, who is told of a
-failure waits until they are there.
+ends, and the upload goes on. Who is told of a failure waits until the bytes are on the local disk
+(`icatfs.staging.syncing`).
 """
 
 from __future__ import annotations
@@ -45,6 +44,7 @@ from icatfs.sharing import SingleFlight
 from icatfs.staging.formats import Formats
 from icatfs.staging.journal import State
 from icatfs.staging.streaming import Stream, Streams
+from icatfs.staging.syncing import Syncs
 from icatfs.values import DatafileId, DatasetId, parse_crc32
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ class Uploader:
         # constant
         self._formats = Formats(icat, keeper)
         self._uploads: SingleFlight[int, DatafileRow] = SingleFlight(nursery)
-        self._syncs: SingleFlight[int, None] = SingleFlight(nursery)
+        self._syncs = Syncs(nursery)
         self.streams = Streams(icat, ids, keeper, self._formats, nursery)
 
     @property
@@ -182,7 +182,8 @@ class Uploader:
         outcome = _Outcome()
         failure: IcatfsError | None = None
         try:
-            arrived = await self._send(staged, sealed, target, outcome)
+            with self._syncs.if_it_lasts(staged):
+                arrived = await self._send(staged, sealed, target, outcome)
             crash_point("answered")
             if then is not None:
                 await _follow(then, arrived.id, outcome)
@@ -190,7 +191,7 @@ class Uploader:
             failure = error
         if failure is not None:
             await self.not_stored(staged, target.shown, failure, perhaps=outcome.is_open)
-            await self._syncs.run(staged.entry, staged.sync)
+            await self._syncs.now(staged)
             raise failure
         await self._record_stored(staged, target)
         crash_point("recorded")
@@ -236,7 +237,6 @@ class Uploader:
         data_format = await self._formats.choose(target.dataset, target.name)
         await staged.move(State.SENDING, data_format=data_format)
         crash_point("sending")
-        self._syncs.start(staged.entry, staged.sync)
         stream = self.streams.of(staged)
         deadline = trio.current_time() + self._timing.patience_s
         refused = unsure = 0
