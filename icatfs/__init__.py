@@ -14,7 +14,7 @@ How it is built. Imports go downwards only (``tests/test_architecture.py``)::
     catalogue content recall staging    names | bytes on the local disk | tape | files going out
     icat        ids                     the two protocols: facts, bytes
     transport                           HTTP, limits, retries; the only importer of httpx
-    mover                               a process beside the mount that brings bytes into open files
+    mover                               a process beside the mount that moves the bytes of files
     config      sharing                 settings; many callers, one action
     values      errors                  the nouns; every exception
 
@@ -36,8 +36,8 @@ lacks is brought by a forward stream of the data service, written into the cache
 from there. The bytes themselves are moved by a process of their own (``mover.worker``): it receives
 the open data file and says which bytes are in it, while every decision stays here. What is archived
 is asked for once, and waited for. A write goes to a staged file, and from a large one to the
-facility while the next are made; the writer's last close seals it, sends the rest, compares size
-and CRC-32, and only then returns.
+facility, by the same process, while the next are made; the writer's last close seals it, sends the
+rest, compares size and CRC-32, and only then returns.
 What replaces a stored file is sent under a hidden name, and both names change in one transaction.
 """
 

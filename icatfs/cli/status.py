@@ -54,11 +54,12 @@ def _alive(path: Path) -> dict[str, Any] | None:
 def _large(mover: Mapping[str, Any] | None) -> str:
     """What the process for large files does."""
     if mover is None or not mover["started"]:
-        return "  large     no large file was read"
+        return "  large     no large file was read or sent"
     process = "no process" if mover["pid"] is None else f"process {mover['pid']}"
     restarts = f", started {mover['started']} times" if mover["started"] > 1 else ""
-    moved = words.size(mover["bytes_moved"])
-    return f"  large     {moved} in {mover['streams']} streams by {process}{restarts}"
+    read, sent = words.size(mover["bytes_moved"]), words.size(mover["bytes_sent"])
+    streams = f"{mover['streams']} streams by {process}{restarts}"
+    return f"  large     {read} read, {sent} sent in {streams}"
 
 
 def _text(status: Mapping[str, Any]) -> str:

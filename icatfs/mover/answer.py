@@ -80,6 +80,12 @@ class Buffered:
         self._start += count
         return count
 
+    def has_come(self) -> bool:
+        """Whether something is there; Failed where the connection has ended."""
+        if self._start == self._stop and self._more() == 0:
+            raise Failed(Trouble.BROKEN)
+        return self._start < self._stop
+
     def until(self, mark: bytes, most: int) -> bytes | None:
         """What comes before a mark, which is passed over; None: not all of it is there yet."""
         while (place := self._buffer.find(mark, self._start, self._stop)) < 0:

@@ -1,4 +1,4 @@
-"""A connection to a server, plain or TLS, that is read without waiting and waited for apart.
+"""A connection to a server, plain or TLS, that is used without waiting and waited for apart.
 
 TLS runs over buffers in memory (``ssl.MemoryBIO``) and not over the socket: so the socket is read
 in large pieces, not twice for each record of 16 KiB, and whether something is there to be read can
@@ -7,6 +7,8 @@ be asked of the socket alone.
 
 from __future__ import annotations
 
+import errno
+import os
 import select
 import socket
 import ssl
@@ -17,6 +19,7 @@ from contextlib import suppress
 from icatfs.mover.wire import Trouble
 
 _RAW = 2**18
+_NO_SENDFILE = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
 _AT_ONCE = struct.pack("ii", 1, 0)
 
 
@@ -50,6 +53,11 @@ class Line:
         # constant
         self._poll = select.poll()
         self._poll.register(peer.fileno(), select.POLLIN)
+        self._room = select.poll()
+        self._room.register(peer.fileno(), select.POLLIN | select.POLLOUT)
+        # mutable: what was queued and is on its way, before what is in ``_outgoing``
+        self._rest = memoryview(b"")
+        self._takes_files = True
         # mutable: TLS, once it speaks
         self._tls: ssl.SSLObject | None = None
         self._incoming = ssl.MemoryBIO()
@@ -86,6 +94,56 @@ class Line:
             self._tls.write(data)
             self._flush()
 
+    def queue(self, data: bytes) -> None:
+        """To be sent by ``push``, before all that is given later."""
+        if self._tls is None:
+            self._outgoing.write(data)
+        else:
+            self._tls.write(data)
+
+    def push(self, *, is_all: bool = True) -> bool:
+        """Send what was queued, as far as there is room; whether all of it went."""
+        while self._rest or self._outgoing.pending:
+            if not self._rest:
+                self._rest = memoryview(self._outgoing.read())
+            try:
+                count = self._socket.send(self._rest, 0 if is_all else socket.MSG_MORE)
+            except BlockingIOError:
+                return False
+            except OSError as error:
+                raise Failed(Trouble.BROKEN) from error
+            self._rest = self._rest[count:]
+        return True
+
+    def send_file(self, fd: int, offset: int, count: int) -> int | None:
+        """Send up to so many bytes of a file that has them, after what was queued.
+
+        How many were taken, at least one; None: there is no room for any.
+        """
+        takes_files = self._tls is None and self._takes_files
+        if not self.push(is_all=not takes_files):
+            return None
+        try:
+            if takes_files:
+                taken = os.sendfile(self._socket.fileno(), fd, offset, count)
+            else:
+                data = os.pread(fd, min(count, _RAW), offset)
+                taken = len(data)
+                self.queue(data)
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            if takes_files and error.errno in _NO_SENDFILE:
+                self._takes_files = False
+                return self.send_file(fd, offset, count)
+            is_local = not takes_files or error.errno in (errno.EIO, errno.EBADF)
+            raise Failed(Trouble.FILE if is_local else Trouble.BROKEN) from error
+        if not taken:
+            raise Failed(Trouble.FILE)
+        if not takes_files:
+            self.push()
+        return taken
+
     def read(self, view: memoryview) -> int | None:
         """Bytes that are there, up to the length of the view; 0 at the end, None: none yet."""
         if self._tls is None:
@@ -94,7 +152,7 @@ class Line:
             try:
                 return self._tls.read(len(view), view)  # type: ignore[return-value]
             except ssl.SSLWantReadError:
-                self._flush()
+                self.push()
                 if self._take_in() is None:
                     return None
             except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
@@ -105,6 +163,10 @@ class Line:
     def wait(self, seconds: float) -> bool:
         """Whether there is something to read within so many seconds."""
         return bool(self._poll.poll(max(0, int(1000 * seconds))))
+
+    def wait_for_room(self, seconds: float) -> bool:
+        """Whether there is room to send, or something to read, within so many seconds."""
+        return bool(self._room.poll(max(0, int(1000 * seconds))))
 
     def shut(self) -> None:
         """End it for who reads it in another thread."""

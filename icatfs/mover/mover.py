@@ -1,8 +1,9 @@
 """Our side of the worker: starts it, asks it, learns what arrived, notices when it dies.
 
-The worker is started when the first bytes are read, many or few, and lives as long as the mount.
-When it dies (somebody killed it, the system ran out of memory) each of its streams ends as by a
-connection that broke, so that who reads resumes it where it was, by a new worker. One that dies
+The worker is started when the first bytes are read, many or few, or many are sent, and lives as
+long as the mount. When it dies (somebody killed it, the system ran out of memory) each of its
+streams ends as by a connection that broke: who reads resumes it where it was, by a new worker, who
+sends asks the catalogue what arrived, and sends again. One that dies
 again and again before it has answered anything is given up for good: what it does can be done
 without it, at less speed.
 """
@@ -23,9 +24,10 @@ import trio
 import icatfs
 from icatfs.mover import wire
 from icatfs.mover.process import Moved, Worker
+from icatfs.mover.sending import Sending
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +52,20 @@ class Question:
     first_byte_s: float
     silence_s: float
 
+    def asked(self, number: int, framing: wire.Framing | None = None) -> wire.Open:
+        """The same in words to the worker, as the stream of this number."""
+        return wire.Open(
+            number,
+            self.host,
+            self.port,
+            self.tls,
+            self.head,
+            self.connect_s,
+            self.first_byte_s,
+            self.silence_s,
+            framing,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class MoverStatus:
@@ -59,6 +75,9 @@ class MoverStatus:
     started: int
     streams: int
     bytes_moved: int
+    """From the facility."""
+    bytes_sent: int
+    """To the facility."""
 
 
 class Mover:
@@ -77,7 +96,7 @@ class Mover:
         self._fruitless = 0
         """How many died one after the other without an answer."""
         # mutable: counts only grow
-        self._started = self._streams = self._bytes_moved = 0
+        self._started = self._streams = self._bytes_moved = self._bytes_sent = 0
 
     @property
     def is_usable(self) -> bool:
@@ -100,27 +119,25 @@ class Mover:
         Close it when it is not wanted any more; cancelled, there is none.
         """
         worker = await self._running()
-        self._streams += 1
-        number = self._streams
+        number = self._next_number()
         stream = worker.streams[number] = Moved(worker, number)
-        worker.say(
-            wire.Open(
-                number,
-                question.host,
-                question.port,
-                question.tls,
-                question.head,
-                question.connect_s,
-                question.first_byte_s,
-                question.silence_s,
-            )
-        )
+        worker.say(question.asked(number))
         try:
             await stream.answered()
         except BaseException:  # not swallowed: nobody else knows of the stream yet
             stream.close()
             raise
         return stream
+
+    async def send(
+        self, question: Question, framing: wire.Framing, taken: Callable[[int], None]
+    ) -> Sending:
+        """An upload that has begun; ``taken`` as of `Sending`. Raises Unusable. Close it."""
+        worker = await self._running()
+        number = self._next_number()
+        sending = worker.streams[number] = Sending(worker, number, taken)
+        worker.say(question.asked(number, framing))
+        return sending
 
     def status(self) -> MoverStatus:
         """Counts as they are now."""
@@ -130,7 +147,12 @@ class Mover:
             started=self._started,
             streams=self._streams,
             bytes_moved=self._bytes_moved + (worker.bytes_moved if worker is not None else 0),
+            bytes_sent=self._bytes_sent + (worker.bytes_sent if worker is not None else 0),
         )
+
+    def _next_number(self) -> int:
+        self._streams += 1
+        return self._streams
 
     async def _prepare(self) -> None:
         with suppress(Unusable):
@@ -171,6 +193,7 @@ class Mover:
         finally:
             self._worker = None
             self._bytes_moved += worker.bytes_moved
+            self._bytes_sent += worker.bytes_sent
             worker.end()
             # No sink may be told that nobody writes before that is so. It was killed: no wait.
             with trio.move_on_after(_REAP_S) as scope:

@@ -47,6 +47,14 @@ class Sink(Protocol):
         ...
 
 
+class Heard(Protocol):
+    """A stream, whichever way its bytes go."""
+
+    def hear(self, message: wire.FromWorker) -> None:
+        """Take note of what the worker says of it."""
+        ...
+
+
 class Moved:
     """One stream, as its only reader sees it."""
 
@@ -116,7 +124,7 @@ class Moved:
             if self._sink is not None:
                 self._sink.arrived(message.pieces)
             self._count += message.pieces[-1].stop - message.pieces[0].start
-        else:
+        elif isinstance(message, wire.Over):
             self.is_over = True
             self._trouble = message.trouble
             if self._sink is not None:
@@ -131,10 +139,10 @@ class Worker:
         # given
         self.process = process
         # mutable
-        self.streams: dict[int, Moved] = {}
+        self.streams: dict[int, Heard] = {}
         self.alive = True
         self.has_answered = False
-        self.bytes_moved = 0
+        self.bytes_moved = self.bytes_sent = 0
         # mutable: what the socket did not take yet; descriptors in it are ours to close
         self._control = control
         self._unsaid: deque[tuple[bytes, int]] = deque()
@@ -188,6 +196,8 @@ class Worker:
                 continue
             if isinstance(message, wire.Arrived):
                 self.bytes_moved += message.pieces[-1].stop - message.pieces[0].start
+            elif isinstance(message, wire.Sent):
+                self.bytes_sent += message.stop - message.start
             elif isinstance(message, wire.Over):
                 del self.streams[message.stream]
             self.has_answered = True

@@ -13,6 +13,14 @@ The course of a stream, by its number::
     Close ->                nothing more is wanted
               <- Over       always the last of a stream: nobody writes for it any more
 
+and of one whose request has a body, which is a file that may still grow::
+
+    Open ->                 connect
+    Feed ->                 so much of the file is there now; the first brings its descriptor
+              <- Sent       so much of it is on its way
+              <- Head       the answer with its body, perhaps before all was sent
+              <- Over
+
 Pure.
 """
 
@@ -51,8 +59,18 @@ class Trouble(Enum):
     """The body does not end where the last order does."""
     DISK = "disk"
     """The local disk took no more."""
+    FILE = "file"
+    """The file that is sent cannot be read."""
     GONE = "gone"
     """The worker ended; said by our side to itself."""
+
+
+class Framing(Enum):
+    """How the body of a request says where it ends."""
+
+    LENGTH = "length"
+    """Its head has told."""
+    CHUNKS = "chunks"
 
 
 class Trust(msgspec.Struct, frozen=True, tag="trust"):
@@ -63,7 +81,11 @@ class Trust(msgspec.Struct, frozen=True, tag="trust"):
 
 
 class Open(msgspec.Struct, frozen=True, tag="open"):
-    """Begin a stream. ``head`` is the whole head of the request, ``host`` without brackets."""
+    """Begin a stream. ``head`` is the whole head of the request, ``host`` without brackets.
+
+    With a ``body`` to be sent ``silence_s`` is the patience with a server that takes nothing, and
+    ``first_byte_s`` the one from the last byte to the answer.
+    """
 
     stream: int
     host: str
@@ -73,6 +95,7 @@ class Open(msgspec.Struct, frozen=True, tag="open"):
     connect_s: float
     first_byte_s: float
     silence_s: float
+    body: Framing | None = None
 
 
 class Order(msgspec.Struct, frozen=True, tag="order"):
@@ -88,6 +111,14 @@ class Order(msgspec.Struct, frozen=True, tag="order"):
     is_last: bool = False
 
 
+class Feed(msgspec.Struct, frozen=True, tag="feed"):
+    """The first ``stop`` bytes of the file can be sent, and are all of it if ``is_last``."""
+
+    stream: int
+    stop: int
+    is_last: bool
+
+
 class Close(msgspec.Struct, frozen=True, tag="close"):
     """End a stream; it may have ended."""
 
@@ -95,7 +126,7 @@ class Close(msgspec.Struct, frozen=True, tag="close"):
 
 
 class Head(msgspec.Struct, frozen=True, tag="head"):
-    """The head of an answer, names in lower case; ``body`` of one that is neither 200 nor 206."""
+    """The head of an answer, names in lower case; ``body`` of a refusal, or after an upload."""
 
     stream: int
     status: int
@@ -118,6 +149,14 @@ class Arrived(msgspec.Struct, frozen=True, tag="arrived"):
     pieces: tuple[Bytes, ...]
 
 
+class Sent(msgspec.Struct, frozen=True, tag="sent"):
+    """The connection has taken bytes [start, stop) of the file; one after the other."""
+
+    stream: int
+    start: int
+    stop: int
+
+
 class Over(msgspec.Struct, frozen=True, tag="over"):
     """The stream has ended: at the end of its body, or by ``Close``, or by a trouble."""
 
@@ -125,8 +164,8 @@ class Over(msgspec.Struct, frozen=True, tag="over"):
     trouble: Trouble | None = None
 
 
-ToWorker: TypeAlias = Trust | Open | Order | Close
-FromWorker: TypeAlias = Head | Arrived | Over
+ToWorker: TypeAlias = Trust | Open | Order | Feed | Close
+FromWorker: TypeAlias = Head | Arrived | Sent | Over
 
 
 class Garbled(ValueError):

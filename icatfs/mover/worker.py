@@ -1,4 +1,4 @@
-"""The program that brings large bodies: HTTP and TLS here, so that the mount only answers reads.
+"""The program that moves large bodies: HTTP and TLS here, so that the mount only answers reads.
 
 ``python -m icatfs.mover.worker`` with the mount's socket as its standard input. It receives open
 descriptors of cache files, writes into them what the facility sends, and says which bytes are there
@@ -26,26 +26,27 @@ that grow to 1 MiB, for each costs the mount some work; and always when nothing 
 moment. A worker lives as long as its mount: it ends with the socket. Signals that mean the mount
 (Ctrl-C, a service that is stopped) it ignores, for the mount may have reads to answer still.
 
-Invariants: `Over` is the last message of a stream, sent when its thread writes no more; a
-descriptor is closed when its order is done or its stream over.
+The other way, from files to the facility, is `icatfs.mover.upload`; what both share, with its
+invariants, is `icatfs.mover.exchange`.
 """
 
 from __future__ import annotations
 
 import os
-import queue
 import signal
 import socket
 import sys
 import threading
 import time
 import zlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from icatfs.mover import wire
-from icatfs.mover.answer import Answer, Buffered, parse
-from icatfs.mover.line import Failed, Line, connect, trusting
-from icatfs.mover.wire import CHUNK, LARGEST, LARGEST_BODY, Bytes, Trouble
+from icatfs.mover.answer import Answer, Buffered
+from icatfs.mover.exchange import Exchange, Work
+from icatfs.mover.line import Failed, trusting
+from icatfs.mover.upload import Upload
+from icatfs.mover.wire import CHUNK, LARGEST, Bytes, Trouble
 
 if TYPE_CHECKING:
     import ssl
@@ -53,91 +54,30 @@ if TYPE_CHECKING:
 _BUFFER = 2**18
 _FIRST_PORTION = 2**16
 _LINGER_S = 0.005
-_LARGEST_HEAD = 2**16 - 1
 
 
-class Work:
-    """An order and the descriptor it came with, -1 for bytes to be dropped."""
-
-    __slots__ = ("fd", "order")
-
-    def __init__(self, order: wire.Order, fd: int) -> None:
-        self.order = order
-        self.fd = fd
-
-    def close(self) -> None:
-        """The descriptor is not needed any more."""
-        if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
-
-
-class Stream:
-    """One request and its answer, in a thread of its own."""
+class Stream(Exchange[wire.Order]):
+    """One request, and its answer on its way into files."""
 
     def __init__(self, asked: wire.Open, mount: Mount) -> None:
-        # given
-        self._asked = asked
-        self._mount = mount
-        # mutable: what is to be done; None: nothing more is wanted
-        self._works: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
-        self._line: Line | None = None
-        self._closed = False
+        super().__init__(asked, mount)
         # mutable: bytes that were written and not told yet, consecutive, in one order
         self._untold: list[Bytes] = []
         self._portion = _FIRST_PORTION
         self._ended = False
 
-    def start(self) -> None:
-        """Begin."""
-        threading.Thread(target=self._run, daemon=True).start()
-
-    # Called by the thread that hears the mount.
-
-    def add(self, work: Work) -> None:
-        """More to be done, after all that was given before."""
-        self._works.put(work)
-
-    def close(self) -> None:
-        """Nothing more is wanted."""
-        self._closed = True
-        if self._line is not None:
-            self._line.shut()
-        self._works.put(None)
-
-    # The thread of the stream.
-
-    def _run(self) -> None:
-        trouble: Trouble | None = Trouble.BROKEN  # what a mistake of ours looks like from outside
-        try:
-            self._converse()
-            trouble = None
-        except Failed as failed:
-            trouble = failed.trouble
-        finally:
-            self._end(None if self._closed else trouble)
-
-    def _end(self, trouble: Trouble | None) -> None:
+    def _finish(self) -> None:
         self._tell()
-        if self._line is not None:
-            self._line.close()
-        self._mount.forget(self._asked.stream)
-        while not self._works.empty():
-            work = self._works.get()
-            if work is not None:
-                work.close()
-        self._mount.say(wire.Over(self._asked.stream, trouble))
 
     def _converse(self) -> None:
         asked = self._asked
-        context = self._mount.context() if asked.tls else None
-        line = self._line = connect(asked.host, asked.port, asked.connect_s, context)
+        line = self._connect()
         if self._closed:
             return
         line.send(asked.head)
         answer = self._answer(Buffered(line), time.monotonic() + asked.first_byte_s)
         if answer.status not in (200, 206):
-            self._tell_refusal(answer)
+            self._tell_whole(answer, asked.silence_s, must_be_whole=False)
             return
         self._mount.say(wire.Head(asked.stream, answer.status, answer.headers))
         view = memoryview(bytearray(_BUFFER))
@@ -147,32 +87,7 @@ class Stream:
             finally:
                 work.close()
 
-    def _answer(self, source: Buffered, deadline: float) -> Answer:
-        """The answer, behind those that only say that it is to come (100 ...)."""
-        while True:
-            while (head := source.until(b"\r\n\r\n", _LARGEST_HEAD)) is None:
-                self._wait(deadline - time.monotonic())
-            status, headers = parse(head)
-            if status >= 200:
-                return Answer(status, headers, source)
-
-    def _tell_refusal(self, answer: Answer) -> None:
-        body, view = b"", memoryview(bytearray(LARGEST_BODY))
-        try:
-            while len(body) < LARGEST_BODY:
-                count = answer.read(view[: LARGEST_BODY - len(body)])
-                if count == 0:
-                    break
-                if count is None:
-                    self._wait(self._asked.silence_s)
-                else:
-                    body += view[:count]
-        except Failed:
-            if not body:
-                raise
-        self._mount.say(wire.Head(self._asked.stream, answer.status, answer.headers, body))
-
-    def _fulfil(self, work: Work, answer: Answer, view: memoryview) -> None:
+    def _fulfil(self, work: Work[wire.Order], answer: Answer, view: memoryview) -> None:
         position, stop = work.order.start, work.order.stop
         while position < stop and not self._closed:
             border = (position // CHUNK + 1) * CHUNK
@@ -248,14 +163,6 @@ class Stream:
             self._untold.clear()
             self._portion = min(2 * self._portion, CHUNK)
 
-    def _wait(self, seconds: float) -> None:
-        if not self._line_has_more(seconds):
-            raise Failed(Trouble.SILENT)
-
-    def _line_has_more(self, seconds: float) -> bool:
-        assert self._line is not None
-        return seconds > 0 and self._line.wait(seconds)
-
 
 def _write(fd: int, data: memoryview, position: int) -> None:
     while data:
@@ -274,7 +181,7 @@ class Mount:
         # given
         self._control = control
         # mutable: streams that are not over; they are removed by their own threads
-        self._streams: dict[int, Stream] = {}
+        self._streams: dict[int, Exchange[Any]] = {}
         self._lock = threading.Lock()
         self._trust = wire.Trust(None, False)
         self._context: ssl.SSLContext | None = None
@@ -313,15 +220,16 @@ class Mount:
         if isinstance(message, wire.Trust):
             self._trust = message
         elif isinstance(message, wire.Open):
-            stream = Stream(message, self)
+            kind = Stream if message.body is None else Upload
+            stream: Exchange[Any] = kind(message, self)
             with self._lock:
                 self._streams[message.stream] = stream
             stream.start()
         else:
             with self._lock:
                 known = self._streams.get(message.stream)
-                if known is not None and isinstance(message, wire.Order):
-                    known.add(Work(message, fd))
+                if known is not None and isinstance(message, wire.Order | wire.Feed):
+                    known.add(message, fd)
                     return
             if known is not None:
                 known.close()

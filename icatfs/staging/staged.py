@@ -5,15 +5,18 @@ from __future__ import annotations
 import errno
 import os
 import time
-import zlib
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+import trio.lowlevel
+from isal.isal_zlib import crc32
+
 from icatfs.crashing import crash_point
 from icatfs.errors import IcatfsError, NoSpace, StagingFailed
 from icatfs.staging.journal import PENDING, State
+from icatfs.transport import FileBody, Ready
 
 if TYPE_CHECKING:
     import sqlite3
@@ -110,7 +113,7 @@ class StagedFile:
                 self._crc32_stop = -1
                 raise explained(error, self._area.folder) from error
         if offset == self._crc32_stop:
-            self._crc32 = zlib.crc32(data, self._crc32)
+            self._crc32 = crc32(data, self._crc32)
             self._crc32_stop += written
         elif offset < self._crc32_stop:
             self._crc32_stop = -1
@@ -118,6 +121,10 @@ class StagedFile:
         self.mtime_ns = time.time_ns()
         crash_point("written")
         return written
+
+    def fileno(self) -> int:
+        """Its descriptor, open while it is ``in_use``."""
+        return self._descriptor
 
     def pread(self, offset: int, size: int) -> bytes:
         """The bytes there are in ``[offset, offset + size)``."""
@@ -246,39 +253,27 @@ class StagedFile:
         self._area.opened.discard(self.entry)
 
 
-class StagedBlocks:
-    """Bytes of a staged file in blocks of 1 MiB, each iteration from the start."""
+class StagedBlocks(FileBody):
+    """The first bytes of a staged file that is final, to be sent as often as is needed."""
 
     def __init__(self, staged: StagedFile, size: int) -> None:
         # given
         self._staged = staged
         self._size = size
 
-    def __aiter__(self) -> _Blocks:
-        return _Blocks(self._staged, self._size)
+    def fileno(self) -> int:
+        return self._staged.fileno()
 
+    async def ready(self, offset: int) -> Ready:
+        await trio.lowlevel.checkpoint()
+        return Ready(self._size, True)
 
-class _Blocks:
-    """One iteration; not a generator, which an upload that breaks off would leave unfinished."""
+    def read(self, offset: int, size: int) -> bytes:
+        return self._staged.pread(offset, size)
 
-    def __init__(self, staged: StagedFile, size: int) -> None:
-        # given
-        self._staged = staged
-        self._size = size
-        # mutable
-        self._offset = 0
-
-    async def __anext__(self) -> bytes:
-        block = self._staged.pread(self._offset, min(_CHUNK, self._size - self._offset))
-        if not block:
-            raise StopAsyncIteration
-        if self._offset:
+    def taken(self, count: int) -> None:
+        if 0 < count < self._size:
             crash_point("half")
-        self._offset += len(block)
-        return block
-
-    def __aiter__(self) -> _Blocks:
-        return self
 
 
 def explained(error: OSError | sqlite3.Error, folder: Path) -> IcatfsError:
@@ -296,14 +291,14 @@ def explained(error: OSError | sqlite3.Error, folder: Path) -> IcatfsError:
 
 
 def _measure(descriptor: int, size: int) -> Sealed:
-    crc32, offset = 0, 0
+    crc, offset = 0, 0
     while offset < size:
         block = os.pread(descriptor, min(_CHUNK, size - offset), offset)
         if not block:
             break
-        crc32 = zlib.crc32(block, crc32)
+        crc = crc32(block, crc)
         offset += len(block)
-    return Sealed(size, crc32)
+    return Sealed(size, crc)
 
 
 def _copy(source: int, target: int) -> None:

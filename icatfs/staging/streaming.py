@@ -11,6 +11,12 @@ another name - the stream is given up, and the file is sent when it is closed, l
 give up is to break the connection off: then the server catalogues nothing (recorded). One stream
 at a time, and only where a request is free just now, so that nobody's ``close`` waits for it.
 
+The bytes go from the staged file to the connection by the mover; they are not looked at here. What
+that gains over sending at ``close``, which costs the processors as much, is time where the network
+or the facility is the slower one: a stock server takes 0.22 GB/s (recorded), a mount 0.5 and more.
+Where the facility is faster, and shares two busy processors with the mount, the total is a fifth
+less or the same, and ``close`` is the shorter in any case.
+
 **Nothing depends on it.** The bytes are in the staged file all the same, and the journal says
 *begun* until they are final. Only when it has their size and CRC-32 on record may the body end: so
 whatever dies before that, the facility has nothing; after that, the catalogue is asked, as after
@@ -27,6 +33,7 @@ import trio
 
 from icatfs.crashing import crash_point
 from icatfs.errors import IcatfsError, Interrupted
+from icatfs.transport import FileBody, Ready
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Awaitable, Callable
@@ -76,7 +83,7 @@ class Stream:
         """Send until the facility has answered, or the stream is given up. Raises nothing."""
         try:
             with self._staged.in_use(), self._scope:
-                self._stored = await put(_Body(self))
+                self._stored = await put(_Body(self, self._staged))
         except IcatfsError as error:
             self._failure = error
             log.info("%s is sent when it is closed: %s", self.target.name, error)
@@ -103,15 +110,16 @@ class Stream:
             return self._stored
         raise self._failure or Interrupted(f"{self.target.name}: its upload was given up")
 
-    async def piece(self, offset: int) -> bytes:
-        """The next bytes to be sent; nothing at the end of a file that is final."""
+    async def ready(self, offset: int) -> Ready:
+        """How far it may be sent: whole chunks behind ``offset``, or all of it."""
         while True:
-            sealed = self._sealed
-            stop = self._staged.contiguous if sealed is None else sealed.size
-            if stop - offset >= _CHUNK or sealed is not None:
+            if self._sealed is not None:
                 if offset:
-                    crash_point("streamed" if sealed is None else "tail")
-                return self._staged.pread(offset, max(0, min(_CHUNK, stop - offset)))
+                    crash_point("tail")
+                return Ready(self._sealed.size, True)
+            chunks = (self._staged.contiguous - offset) // _CHUNK
+            if chunks > 0:
+                return Ready(offset + chunks * _CHUNK, False)
             self._more = trio.Event()
             with trio.move_on_after(self._pause_s) as scope:
                 await self._more.wait()
@@ -119,6 +127,11 @@ class Stream:
                 log.info("%s is written with pauses: sent when it is closed", self.target.name)
                 self._scope.cancel()
                 await trio.lowlevel.checkpoint()
+
+    def taken(self, count: int) -> None:
+        """The first ``count`` bytes are on their way."""
+        if count and self._sealed is None:
+            crash_point("streamed")
 
 
 class Streams:
@@ -206,31 +219,21 @@ class Streams:
             log.warning("%s has the time at which it was begun: %s", target.shown, failure)
 
 
-class _Body:
-    """The body of the upload; from the start, however often it is iterated."""
+class _Body(FileBody):
+    """The body of the upload; from the start, however often it is sent."""
 
-    def __init__(self, stream: Stream) -> None:
+    def __init__(self, stream: Stream, staged: StagedFile) -> None:
         self._stream = stream
+        self._staged = staged
 
-    def __aiter__(self) -> _Pieces:
-        return _Pieces(self._stream)
+    def fileno(self) -> int:
+        return self._staged.fileno()
 
+    async def ready(self, offset: int) -> Ready:
+        return await self._stream.ready(offset)
 
-class _Pieces:
-    """One iteration; not a generator, which an upload that breaks off would leave unfinished."""
+    def read(self, offset: int, size: int) -> bytes:
+        return self._staged.pread(offset, size)
 
-    def __init__(self, stream: Stream) -> None:
-        # given
-        self._stream = stream
-        # mutable
-        self._offset = 0
-
-    def __aiter__(self) -> _Pieces:
-        return self
-
-    async def __anext__(self) -> bytes:
-        piece = await self._stream.piece(self._offset)
-        if not piece:
-            raise StopAsyncIteration
-        self._offset += len(piece)
-        return piece
+    def taken(self, count: int) -> None:
+        self._stream.taken(count)

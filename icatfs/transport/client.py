@@ -13,24 +13,23 @@ host; the loggers of httpx and httpcore, which would log URLs, are kept to warni
 
 from __future__ import annotations
 
-import logging
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar, cast
 
 import httpx
 import trio
 
-from icatfs import __version__
-from icatfs.mover.mover import Mover, MoverStatus, Unusable, open_mover
+from icatfs.mover.mover import Mover, MoverStatus, Unusable
 from icatfs.mover.process import Stopped
+from icatfs.mover.wire import Framing
 from icatfs.transport.admission import Admission, AdmissionStatus, Lane, Limits, Slot
 from icatfs.transport.attempt import Answer, Failed, judge, whole
 from icatfs.transport.faults import explained, meaning
+from icatfs.transport.filebody import FileBody, carry
 from icatfs.transport.moving import MovedStream, can_move, question
 from icatfs.transport.patience import Attempt, Patience
 from icatfs.transport.stream import LARGEST_ERROR, SILENCE_S, ByteStream
-from icatfs.transport.tls import tls_context
 from icatfs.transport.uploading import EarlyAnswer, Watch, WatchedBody, ended
 
 if TYPE_CHECKING:
@@ -38,12 +37,10 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import (
         AsyncIterable,
-        AsyncIterator,
         Awaitable,
         Callable,
         Mapping,
     )
-    from pathlib import Path
 
 
 T = TypeVar("T")
@@ -53,8 +50,8 @@ FIRST_BYTE_S = 75.0
 _CONNECT_S = 10.0
 _SEND_S = 60.0
 _STORED_S = 120.0  # from the last byte of an upload to its answer
-_CLOSE_S = 2.0
 _KEEP_S = 15.0  # servers close an idle connection after 20 to 35 s
+_WORTH_A_START = 8 * 2**20  # as much is sent in the time that a worker takes to start
 _LARGEST_ANSWER = 256 * 2**20
 
 
@@ -72,7 +69,7 @@ class TransportStatus:
 
 
 class Transport:
-    """Carries requests to a facility. Made by ``open_transport``."""
+    """Carries requests to a facility. Made by ``opening.open_transport``."""
 
     def __init__(
         self,
@@ -225,7 +222,8 @@ class Transport:
 
         ``at_once``: Busy where no place is free, instead of waiting. An answer that comes before
         the end of the body stops the upload. After FacilityUnreachable or FacilityTimeout, or when
-        cancelled, the server may have stored the bytes: look. What ``body`` raises is raised.
+        cancelled, the server may have stored the bytes: look. What ``body`` raises is raised. A
+        large `FileBody` is sent by the mover.
         """
         framing = {"Transfer-Encoding": "chunked"}
         if length is not None:
@@ -236,6 +234,9 @@ class Transport:
         async with ended(body):
             with await self._admission.place(Lane.of_upload(length), at_once=at_once):
                 try:
+                    if isinstance(body, FileBody) and self._moves_out(head.url, length):
+                        with suppress(Unusable):
+                            return await self._send_moved(head, body, length)
                     return await self._send(head, body)
                 except EarlyAnswer as early:
                     return Answer(early.status, early.headers, early.body)
@@ -256,6 +257,29 @@ class Transport:
         )
         stream = await self._head(self._single, request, begun)
         answer = await whole(stream, begun, LARGEST_ERROR)
+        self._judge(answer, answer, Lane.BULK, begun, str(head.url))
+        return answer
+
+    def _moves_out(self, url: httpx.URL, length: int | None) -> bool:
+        """Whether the mover sends so much; it is not waited for where that would take longer."""
+        if Lane.of_upload(length) is not Lane.BULK:
+            return False
+        waits = length is None or length > _WORTH_A_START
+        if self._mover is not None and not waits:
+            self._mover.prepare()
+        return can_move(self._mover, url, waits=waits)
+
+    async def _send_moved(self, head: httpx.Request, body: FileBody, length: int | None) -> Answer:
+        assert self._mover is not None
+        begun = trio.current_time()
+        asked = question(head, _SEND_S)
+        framing = Framing.CHUNKS if length is None else Framing.LENGTH
+        self._requests += 1
+        try:
+            answer = await carry(self._mover, asked, framing, body, self._sent)
+        except Stopped as stopped:
+            fault, ours = meaning(stopped.trouble, head.url.netloc.decode("ascii"))
+            raise Failed(fault, begun, error=ours) from stopped
         self._judge(answer, answer, Lane.BULK, begun, str(head.url))
         return answer
 
@@ -355,45 +379,3 @@ class Transport:
 
     def _sent(self, size: int) -> None:
         self._bytes_out += size
-
-
-@asynccontextmanager
-async def open_transport(
-    *,
-    user_agent: str | None = None,
-    ca_file: Path | None = None,
-    insecure: bool = False,
-    limits: Limits = Limits(),  # noqa: B008 - frozen
-    unreachable_s: float = 10.0,
-    silence_s: float = SILENCE_S,
-    http: httpx.AsyncBaseTransport | None = None,
-    moves: bool = True,
-) -> AsyncIterator[Transport]:
-    """A transport whose connections are closed at the end.
-
-    ``unreachable_s`` is the patience with a server that does not answer at all, ``silence_s`` with
-    one that stops in the middle of a body; ``http`` stands in for the network. Without ``moves``
-    no process of its own brings bodies. ConfigError.
-    """
-    for name in ("httpx", "httpcore"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    tls = tls_context(ca_file, insecure=insecure)
-    async with AsyncExitStack() as stack:
-        mover = None
-        if http is None and moves:
-            mover = await stack.enter_async_context(open_mover(ca_file=ca_file, insecure=insecure))
-        transport = Transport(
-            limits=limits,
-            unreachable_s=unreachable_s,
-            user_agent=user_agent or f"icatfs/{__version__} (+ICAT as a file system)",
-            tls=tls,
-            silence_s=silence_s,
-            http=http,
-            mover=mover,
-        )
-        try:
-            yield transport
-        finally:
-            with trio.move_on_after(_CLOSE_S) as scope:
-                scope.shield = True
-                await transport.aclose()

@@ -14,6 +14,7 @@ from icatfs.errors import (
     FacilityUnreachable,
     IcatfsError,
     ProtocolError,
+    StagingFailed,
 )
 from icatfs.mover.wire import Trouble
 from icatfs.transport.patience import Fault
@@ -51,6 +52,9 @@ def meaning(trouble: Trouble, host: str, words: str = "") -> tuple[Fault, Icatfs
         case Trouble.DISK:
             text = f"The local disk took no more of what {host} sent."
             return Fault.BROKEN, FacilityUnreachable(text)
+        case Trouble.FILE:
+            text = f"The local disk does not give back what is to be sent to {host}."
+            return Fault.HOPELESS, StagingFailed(text)
         case _:
             return Fault.BROKEN, FacilityUnreachable(f"The connection to {host} broke off.")
 

@@ -117,6 +117,23 @@ def test_a_mount_killed_after_the_close_began_is_finished_by_the_next_one(
     assert mounts.unmount(point).returncode == 0
 
 
+def test_a_mount_killed_while_its_worker_sends_is_finished_by_the_next_one(
+    mounts: Mounts, facility: FacilityHandle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file so large, and not sent while it was written, is sent by the worker in any case."""
+    content = os.urandom(9 * 2**20)
+    monkeypatch.setenv(crashing.VARIABLE, "half:4")
+    point = mounts.mount(facility, "-o", "stream_after=100M")
+    monkeypatch.delenv(crashing.VARIABLE)
+    with suppress(OSError):
+        (point / DATASET / "large-half").write_bytes(content)
+    until(lambda: mountpoint.is_dead(point))
+    mountpoint.detach(point)
+    assert resend(mounts)[0] == 0
+    assert stored(facility, "large-half") == [content]
+    assert pending(mounts) == []
+
+
 def stream_and_crash_at(
     mounts: Mounts, facility: FacilityHandle, name: str, monkeypatch: pytest.MonkeyPatch, file: str
 ) -> None:

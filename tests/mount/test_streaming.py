@@ -6,6 +6,7 @@ One mount for all, with a low threshold; each test writes names of its own.
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import zlib
@@ -192,6 +193,53 @@ def test_a_stream_that_fails_is_followed_by_an_upload_of_all(
     writable.facility.clear_faults()
     assert writable.catalogued()[name] == fact(content)
     assert writable.content(name) == content
+
+
+def kill_worker(writable: Writable) -> str:
+    """Kill the process that sends; its number."""
+    pid = writable.mounts.status(writable.point)["transport"]["mover"]["pid"]
+    os.kill(pid, signal.SIGKILL)
+    return str(pid)
+
+
+def check_sent_once(writable: Writable, name: str, content: bytes, killed: str) -> None:
+    rows = writable.facility.search(f"SELECT df.id FROM Datafile df WHERE df.name = '{name}'")
+    assert len(rows) == 1
+    assert writable.catalogued()[name] == fact(content)
+    assert writable.content(name) == content
+    said = [line for line in writable.mounts.log().splitlines() if f"transfers ({killed})" in line]
+    assert len(said) == 1
+
+
+def test_a_stream_whose_worker_is_killed_is_followed_by_an_upload_of_all(
+    writable: Writable,
+) -> None:
+    content = os.urandom(6 * MIB + 7)
+    begun = sent(writable)
+    with (writable.dataset / "without-worker").open("wb", buffering=0) as file:
+        file.write(content[: 4 * MIB])
+        until(lambda: sent(writable) - begun >= 3 * MIB)
+        killed = kill_worker(writable)
+        file.write(content[4 * MIB :])
+    check_sent_once(writable, "without-worker", content, killed)
+
+
+def test_an_upload_whose_worker_is_killed_is_sent_again(writable: Writable) -> None:
+    content = os.urandom(6 * MIB + 7)
+    (writable.dataset / "warm").write_bytes(content)  # there is a worker
+    (writable.dataset / "again.part").write_bytes(content)
+    begun = sent(writable)
+    writable.facility.faults(
+        {"endpoint": "ids/put", "kind": "stall", "after_bytes": 2 * MIB, "times": 1}
+    )
+    script = "import os, sys; os.rename(sys.argv[1], sys.argv[2])"
+    paths = writable.dataset / "again.part", writable.dataset / "again"
+    with writable.mounts.python_later(script, *paths) as renaming:
+        until(lambda: sent(writable) - begun >= 2 * MIB)
+        killed = kill_worker(writable)
+        assert renaming.wait(60) == 0
+    writable.facility.clear_faults()
+    check_sent_once(writable, "again", content, killed)
 
 
 def test_while_one_file_is_streamed_others_are_closed_and_streamed_later(

@@ -28,8 +28,10 @@ to_worker = st.one_of(
         seconds,
         seconds,
         seconds,
+        st.none() | st.sampled_from(wire.Framing),
     ),
     st.builds(wire.Order, numbers, numbers, numbers, st.booleans()),
+    st.builds(wire.Feed, numbers, numbers, st.booleans()),
     st.builds(wire.Close, numbers),
 )
 pieces = st.builds(wire.Bytes, numbers, numbers, st.integers(0, 2**32 - 1))
@@ -38,6 +40,7 @@ from_worker = st.one_of(
         wire.Head, numbers, st.integers(100, 999), st.dictionaries(texts, texts), st.binary()
     ),
     st.builds(wire.Arrived, numbers, st.lists(pieces).map(tuple)),
+    st.builds(wire.Sent, numbers, numbers, numbers),
     st.builds(wire.Over, numbers, st.none() | st.sampled_from(wire.Trouble)),
 )
 
