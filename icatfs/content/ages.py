@@ -3,9 +3,9 @@
 Pure. The chunk used least recently goes first, and reading is using: else the head of an HDF5 file,
 which came first and is read again before every slice, would be the first to go. The kernel keeps
 pages too, so not every use is seen here. Therefore the *borders* go after all others: the first
-chunk, and those of the last MiB, which is where formats have their tables. Not where so few chunks
-are here that these would be a good part of them: what a stream has just brought must not go before
-its reader comes for it.
+chunk, and those of the last MiB, which is where formats have their tables. Where only a few
+chunks are here all this is left out, and they go as they came: what a stream has just brought must
+not go before its reader comes for it.
 
 *Against* counting uses (a file that is read in order would keep what was read most often, not what
 comes next), and against a limit on what reading keeps: of a content that is read in order by one
@@ -47,9 +47,9 @@ class Ages:
         self._order[number] = self._order.pop(number, None)
 
     def was_read(self, number: int) -> None:
-        """Something of a chunk is wanted; of one that is not here nothing is noted."""
+        """Something of a chunk is wanted; noted of one that is here, beside many others."""
         self.last_read = number
-        if number in self._order:
+        if number in self._order and len(self._order) >= _FEW:
             self.came(number)
 
     def forget(self, number: int) -> None:

@@ -395,20 +395,20 @@ def chunks_of(file: CacheFile, count: int) -> set[int]:
 async def test_what_is_read_now_and_then_is_given_back_after_what_is_not(
     tmp_path: Path, version_of: Versions, content_of: Contents
 ) -> None:
-    data = content_of(40 * MIB)
-    async with open_store(tmp_path / "cache", max_bytes=8 * MIB) as store:
+    data = content_of(60 * MIB)
+    async with open_store(tmp_path / "cache", max_bytes=16 * MIB) as store:
         file = store.open(version_of(data))
         write_chunk(file, data, 5)
-        for number in range(10, 30):
+        for number in range(10, 40):
             write_chunk(file, data, number)
-            assert 5 in chunks_of(file, 40)
+            assert 5 in chunks_of(file, 60)
             assert file.pread(5 * MIB + 70, 100) == data[5 * MIB + 70 : 5 * MIB + 170]
             file.pread(number * MIB, 100)
-        assert chunks_of(file, 40) >= {5, 28, 29}
-        assert store.status().used_bytes <= 8 * MIB
-        for number in range(30, 38):
+        assert chunks_of(file, 60) >= {5, 38, 39}
+        assert store.status().used_bytes <= 16 * MIB
+        for number in range(40, 58):
             write_chunk(file, data, number)
-        assert 5 not in chunks_of(file, 40)
+        assert 5 not in chunks_of(file, 60)
         file.close()
 
 
