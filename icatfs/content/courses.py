@@ -162,9 +162,10 @@ def course(
         return Course(start, content.size, start, sweeps=True)
     for end in trail.ends:
         if gap == end.stop:
-            run = gap - end.origin
-            window = (_WIDER if run >= limits.window else 2) * run
-            return Course(gap, min(window, content.room), end.origin)
+            origin = min(end.origin, gap)  # it may have been on its way to readers further ahead
+            run = gap - origin
+            window = max(limits.glance, (_WIDER if run >= limits.window else 2) * run)
+            return Course(gap, min(window, content.room), origin)
     start = _aligned(gap)
     if not content.fits and trail.ends:
         reach = min(limits.reach(gap, prices), content.most_reach)

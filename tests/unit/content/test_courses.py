@@ -84,6 +84,13 @@ def trail(*ends: tuple[int, int, int], opened: int = 0, rent_s: float = 0.0) -> 
             Course(8 * MIB, 64 * MIB, 0),
         ),
         (
+            "where another ended on its way to readers further ahead",
+            10 * MIB,
+            ROOMY,
+            trail((300 * MIB, 0, 10 * MIB)),
+            Course(10 * MIB, MIB, 10 * MIB),
+        ),
+        (
             "where one before the last ended",
             81 * MIB,
             ROOMY,

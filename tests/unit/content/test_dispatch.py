@@ -298,6 +298,17 @@ def test_a_stream_that_breaks_is_not_resumed_for_nobody() -> None:
     assert desk.dispatch.goes_on(stream, 0)
 
 
+def test_who_waits_where_a_stream_broke_on_its_way_further_is_served() -> None:
+    desk = Desk(Limits(least_reach=100 * MIB), size=1000 * MIB)
+    desk.dispatch.wait(desk.fetch(), 0, KIB)
+    desk.dispatch.wait(desk.fetch(), 20 * MIB, 21 * MIB)
+    broken = desk.streams[0]
+    desk.bring(broken, 5 * MIB)
+    desk.dispatch.ended(broken, None)
+    desk.dispatch.wait(desk.fetch(), 5 * MIB, 5 * MIB + KIB)
+    assert all(desk.dispatch.goes_on(stream, 0) for stream in desk.streams)
+
+
 def test_a_server_that_ignores_ranges_is_read_through_what_is_there() -> None:
     desk = Desk(size=1000 * MIB)
     desk.file.arrived(0, 500 * MIB)
