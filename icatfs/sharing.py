@@ -1,4 +1,5 @@
-"""Work shared by many tasks: one action for all who want it, and one lock for each key."""
+"""Work shared by many tasks: one action for all who want it, one lock for each key, and the nursery
+of a service."""
 
 from __future__ import annotations
 
@@ -15,6 +16,22 @@ if TYPE_CHECKING:
 
 K = TypeVar("K", bound="Hashable")
 T = TypeVar("T")
+
+
+@asynccontextmanager
+async def service_nursery() -> AsyncIterator[trio.Nursery]:
+    """The nursery of a service, whose own tasks raise nothing.
+
+    So what comes out of the block is what its user has raised, as it was raised, and not in a
+    group.
+    """
+    try:
+        async with trio.open_nursery() as nursery:
+            yield nursery
+    except BaseExceptionGroup as group:
+        if len(group.exceptions) > 1:
+            raise
+        raise group.exceptions[0] from group.exceptions[0].__cause__
 
 
 class _Flight(Generic[T]):

@@ -13,10 +13,9 @@ from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-import trio
-
 from icatfs.catalogue.node import NodeKey
 from icatfs.errors import IcatfsError, Unsent
+from icatfs.sharing import service_nursery
 from icatfs.staging.area import StagingArea
 from icatfs.staging.journal import State
 from icatfs.staging.recovery import Fate, Recovery
@@ -97,15 +96,10 @@ async def open_outbox(
 
     recovery = Recovery(area, uploader, swaps, on_stored=stored)
     outbox = Outbox(area, recovery, lambda: under_way() + uploader.under_way)
-    try:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(outbox.recover)
-            yield outbox
-            nursery.cancel_scope.cancel()
-    except BaseExceptionGroup as group:
-        if len(group.exceptions) > 1:
-            raise
-        raise group.exceptions[0] from group.exceptions[0].__cause__
+    async with service_nursery() as nursery:
+        nursery.start_soon(outbox.recover)
+        yield outbox
+        nursery.cancel_scope.cancel()
 
 
 def unsent(left: Sequence[Entry], area: StagingArea) -> Unsent:

@@ -51,6 +51,7 @@ from icatfs.catalogue.questions import Questions
 from icatfs.catalogue.relisting import Relisting
 from icatfs.errors import NotADirectory, NotFound
 from icatfs.icat.records import DatasetRow
+from icatfs.sharing import service_nursery
 from icatfs.values import DatasetId, InvestigationId, Kind
 
 if TYPE_CHECKING:
@@ -303,19 +304,14 @@ async def open_catalogue(
     ``kept_in`` is a folder, of this user and facility, for what the next mount can use.
     """
     questions, listings = Questions(icat, keeper), KeptListings(kept_in)
-    try:
-        async with trio.open_nursery() as nursery:
-            lifetimes = Lifetimes(ttl.default_s, ttl.running_visit_s, wall)
-            library = Library(
-                questions,
-                nursery,
-                relisting=Relisting(questions, listings, lifetimes),
-                lifetimes=lifetimes,
-                clock=clock,
-            )
-            yield Catalogue(questions, library, listings, facts_s=ttl.default_s, clock=clock)
-            nursery.cancel_scope.cancel()
-    except BaseExceptionGroup as group:  # the questions end without any: it is the caller's
-        if len(group.exceptions) > 1:
-            raise
-        raise group.exceptions[0] from group.exceptions[0].__cause__
+    async with service_nursery() as nursery:
+        lifetimes = Lifetimes(ttl.default_s, ttl.running_visit_s, wall)
+        library = Library(
+            questions,
+            nursery,
+            relisting=Relisting(questions, listings, lifetimes),
+            lifetimes=lifetimes,
+            clock=clock,
+        )
+        yield Catalogue(questions, library, listings, facts_s=ttl.default_s, clock=clock)
+        nursery.cancel_scope.cancel()

@@ -34,6 +34,7 @@ from icatfs.content.foresight import Contents, Limits, Nothing, Watch, Window
 from icatfs.content.incoming import Incoming
 from icatfs.errors import IcatfsError, NoSpace, NotOnline
 from icatfs.ids.unzip import Begin, Data, End, Unzip
+from icatfs.sharing import service_nursery
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -305,11 +306,6 @@ async def open_bulk(
     idle_s: float = 5.0,
 ) -> AsyncIterator[Bulk]:
     """Zips from ``source`` into ``store``. At the end they are closed, and who waits goes on."""
-    try:
-        async with trio.open_nursery() as nursery:
-            yield Bulk(nursery, source, store, look, limits or Limits(), idle_s=idle_s)
-            nursery.cancel_scope.cancel()
-    except BaseExceptionGroup as group:  # the zips end without any: it is the caller's
-        if len(group.exceptions) > 1:
-            raise
-        raise group.exceptions[0] from group.exceptions[0].__cause__
+    async with service_nursery() as nursery:
+        yield Bulk(nursery, source, store, look, limits or Limits(), idle_s=idle_s)
+        nursery.cancel_scope.cancel()

@@ -60,6 +60,7 @@ from icatfs.content.house import FILE_COST
 from icatfs.content.record import Record, mark_of
 from icatfs.content.recorder import Recorder
 from icatfs.content.room import Room
+from icatfs.sharing import service_nursery
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -366,15 +367,11 @@ async def open_store(
         _entered, folder, Home(server, user, max_bytes), min_free_bytes
     )
     try:
-        async with trio.open_nursery() as nursery:
+        async with service_nursery() as nursery:
             nursery.start_soon(store.recorder.save_forever)
             nursery.start_soon(store.room.keep_ready)
             yield store
             nursery.cancel_scope.cancel()
-    except BaseExceptionGroup as group:  # the recorder raises nothing: it is the caller's
-        if len(group.exceptions) > 1:
-            raise
-        raise group.exceptions[0] from group.exceptions[0].__cause__
     finally:
         with trio.move_on_after(_LAST_SAVE_S) as scope:
             scope.shield = True

@@ -35,6 +35,7 @@ from icatfs.content.landing import Landing, all_over
 from icatfs.content.plan import Limits
 from icatfs.content.stream import Carrier, Source, Suspicion
 from icatfs.errors import IcatfsError, ShuttingDown
+from icatfs.sharing import service_nursery
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -207,7 +208,7 @@ async def open_transfer(
     """
     transfer: Transfer | None = None
     try:
-        async with trio.open_nursery() as nursery:
+        async with service_nursery() as nursery:
             transfer = Transfer(
                 nursery,
                 source,
@@ -222,10 +223,6 @@ async def open_transfer(
             finally:
                 transfer.close()
             nursery.cancel_scope.cancel()
-    except BaseExceptionGroup as group:  # the streams end without any: it is the caller's
-        if len(group.exceptions) > 1:
-            raise
-        raise group.exceptions[0] from group.exceptions[0].__cause__
     finally:
         if transfer is not None and transfer.under_way:
             with trio.move_on_after(_LAST_PIECE_S) as scope:

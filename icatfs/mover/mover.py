@@ -25,6 +25,7 @@ import icatfs
 from icatfs.mover import wire
 from icatfs.mover.process import Moved, Worker
 from icatfs.mover.sending import Sending
+from icatfs.sharing import service_nursery
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -230,11 +231,6 @@ async def open_mover(
 ) -> AsyncIterator[Mover]:
     """A mover that trusts what the transport does; its worker ends with the block."""
     trust = _trust(ca_file, insecure=insecure)
-    try:
-        async with trio.open_nursery() as nursery:
-            yield Mover(nursery, trust, command)
-            nursery.cancel_scope.cancel()
-    except BaseExceptionGroup as group:  # the worker's task raises nothing: it is the caller's
-        if len(group.exceptions) > 1:
-            raise
-        raise group.exceptions[0] from group.exceptions[0].__cause__
+    async with service_nursery() as nursery:
+        yield Mover(nursery, trust, command)
+        nursery.cancel_scope.cancel()

@@ -41,7 +41,7 @@ from icatfs.recall.policy import Policy
 from icatfs.recall.poller import Ids, Keeper, Pace, Poller
 from icatfs.recall.state import Phase
 from icatfs.recall.units import Interest, Key, RecallStatus, Unit, UnitStatus
-from icatfs.sharing import SingleFlight
+from icatfs.sharing import SingleFlight, service_nursery
 from icatfs.values import DatafileId, DatasetId, OnlineStatus
 
 if TYPE_CHECKING:
@@ -339,24 +339,19 @@ async def open_recall(
 
     At the end, who waits gets ShuttingDown.
     """
-    try:
-        async with trio.open_nursery() as nursery:
-            recall = RecallCoordinator(
-                nursery,
-                ids,
-                keeper,
-                two_level=two_level,
-                door=Door(policy or Policy(), dataset_bytes),
-                pace=pace or Pace(),
-                dice=dice or random.Random(),
-            )
-            nursery.start_soon(recall.poller.run)
-            try:
-                yield recall
-            finally:
-                recall.close()
-            nursery.cancel_scope.cancel()
-    except BaseExceptionGroup as group:  # the poller ends without any: it is the caller's
-        if len(group.exceptions) > 1:
-            raise
-        raise group.exceptions[0] from group.exceptions[0].__cause__
+    async with service_nursery() as nursery:
+        recall = RecallCoordinator(
+            nursery,
+            ids,
+            keeper,
+            two_level=two_level,
+            door=Door(policy or Policy(), dataset_bytes),
+            pace=pace or Pace(),
+            dice=dice or random.Random(),
+        )
+        nursery.start_soon(recall.poller.run)
+        try:
+            yield recall
+        finally:
+            recall.close()
+        nursery.cancel_scope.cancel()

@@ -38,6 +38,7 @@ from icatfs.errors import (
 from icatfs.recall.book import BOOK, Book
 from icatfs.recall.orders import PENDING, Fetch, Home, Ordered, State
 from icatfs.recall.state import Phase
+from icatfs.sharing import service_nursery
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -302,13 +303,9 @@ async def open_orders(
     """
     orders = Orders(book, recall, bring, at_once)
     try:
-        async with trio.open_nursery() as nursery:
+        async with service_nursery() as nursery:
             nursery.start_soon(orders.work)
             yield orders
             nursery.cancel_scope.cancel()
-    except BaseExceptionGroup as group:
-        if len(group.exceptions) > 1:
-            raise
-        raise group.exceptions[0] from group.exceptions[0].__cause__
     finally:
         book.close()

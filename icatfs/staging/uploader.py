@@ -40,7 +40,7 @@ from icatfs.errors import (
 )
 from icatfs.icat.records import DatafileRow
 from icatfs.ids.selection import Selection
-from icatfs.sharing import SingleFlight
+from icatfs.sharing import SingleFlight, service_nursery
 from icatfs.staging.formats import Formats
 from icatfs.staging.journal import State
 from icatfs.staging.streaming import Stream, Streams
@@ -383,11 +383,6 @@ async def open_uploader(
     icat: IcatClient, ids: IdsClient, keeper: SessionKeeper, timing: Timing, *, drain_s: float
 ) -> AsyncIterator[Uploader]:
     """The uploader; at the end it gives uploads under way ``drain_s`` seconds, then cuts them."""
-    try:
-        async with trio.open_nursery() as nursery:
-            yield Uploader(icat, ids, keeper, nursery, timing)
-            nursery.cancel_scope.deadline = trio.current_time() + drain_s
-    except BaseExceptionGroup as group:  # uploads keep their errors: it is the caller's
-        if len(group.exceptions) > 1:
-            raise
-        raise group.exceptions[0] from group.exceptions[0].__cause__
+    async with service_nursery() as nursery:
+        yield Uploader(icat, ids, keeper, nursery, timing)
+        nursery.cancel_scope.deadline = trio.current_time() + drain_s

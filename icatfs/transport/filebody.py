@@ -13,9 +13,8 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import trio
-
 from icatfs.errors import IcatfsError
+from icatfs.sharing import service_nursery
 from icatfs.transport.attempt import Answer
 from icatfs.transport.uploading import EarlyAnswer
 
@@ -111,7 +110,7 @@ async def carry(
     sending = await mover.send(question, framing, taken)
     failure: IcatfsError | None = None
     try:
-        async with trio.open_nursery() as nursery:
+        async with service_nursery() as nursery:
 
             async def feed() -> None:
                 nonlocal failure
@@ -124,10 +123,6 @@ async def carry(
             nursery.start_soon(feed)
             head = await sending.answered()
             nursery.cancel_scope.cancel()
-    except BaseExceptionGroup as group:  # the other task raises nothing
-        if len(group.exceptions) > 1:
-            raise
-        raise group.exceptions[0] from group.exceptions[0].__cause__
     finally:
         sending.close()
     if failure is not None:

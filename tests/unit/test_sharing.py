@@ -7,7 +7,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from icatfs.errors import NotFound, ShuttingDown
-from icatfs.sharing import KeyedLock, SingleFlight
+from icatfs.sharing import KeyedLock, SingleFlight, service_nursery
 
 
 class Action:
@@ -204,3 +204,16 @@ async def test_an_error_inside_releases_the_lock() -> None:
     with trio.fail_after(1):
         async with locks("key"):
             pass
+
+
+async def test_what_the_user_of_a_service_raises_comes_out_as_it_is() -> None:
+    cause = OSError("cause")
+
+    async def use() -> None:
+        async with service_nursery() as nursery:
+            nursery.start_soon(trio.sleep_forever)
+            raise ValueError("mine") from cause
+
+    with pytest.raises(ValueError, match="mine") as caught:
+        await use()
+    assert caught.value.__cause__ is cause
