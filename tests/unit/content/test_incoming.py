@@ -72,7 +72,8 @@ async def test_others_have_their_turn_while_many_files_are_prepared(
     async with trio.open_nursery() as nursery:
         nursery.start_soon(look)
         await zip_.prepare()
-    assert max(after - before for before, after in itertools.pairwise(seen)) <= 2000
+    # A slice of 1,000 each time; trio may let either task run twice in a row, and one comes first.
+    assert max(after - before for before, after in itertools.pairwise(seen)) <= 3000
 
 
 async def test_a_window_names_what_is_in_it_alone(autojump_clock: MockClock) -> None:
