@@ -235,6 +235,8 @@ async def _build(
             root=root,
         )
     )
+    sending, arrived = lambda: writing.publishing.under_way, filesystem.aftermath.arrived
+    outbox = await enter(open_outbox(area, uploader, swaps, catalogue, sending, arrived))
     services = Services(
         replace(config, mode=mode),
         transport,
@@ -264,9 +266,7 @@ async def _build(
             area=area,
             is_own=writing.is_own,
         ),
-        await enter(
-            open_outbox(area, uploader, swaps, catalogue, lambda: writing.publishing.under_way)
-        ),
+        outbox,
     )
     await enter(open_control(config.mountpoint, _commands(services)))
     return services

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from icatfs.staging.journal import Entry
     from icatfs.staging.swaps import Swaps
     from icatfs.staging.uploader import Uploader
+    from icatfs.values import DatasetId
 
 log = logging.getLogger(__name__)
 
@@ -85,14 +86,17 @@ async def open_outbox(
     swaps: Swaps,
     catalogue: Catalogue,
     under_way: Callable[[], int],
+    arrived: Callable[[DatasetId, str], None],
 ) -> AsyncIterator[Outbox]:
     """The outbox of a mount; sends what earlier ones left, and listings show it at once.
 
-    At the end, no further file is begun; the uploader finishes those it is sending.
+    ``arrived`` is told of each file, by the name that it has now. At the end, no further file is
+    begun; the uploader finishes those it is sending.
     """
 
     def stored(entry: Entry, _: DatafileRow) -> None:
         catalogue.invalidate(NodeKey(Kind.DATASET, entry.dataset))
+        arrived(entry.dataset, entry.name)
 
     recovery = Recovery(area, uploader, swaps, on_stored=stored)
     outbox = Outbox(area, recovery, lambda: under_way() + uploader.under_way)

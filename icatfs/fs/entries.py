@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from icatfs.fs.reports import Reports
 
 _MOST_ABSENT = 1_000
+_DISTRUSTED = -1
+"""No file has had so few of its bytes withdrawn."""
 
 
 @dataclass(slots=True)
@@ -165,7 +167,14 @@ class Entries:
         content = self.contents.get(inode.number)
         if content is None or inode.node.key.id < 0:
             return True
-        return content.version == inode.node.version
+        return content.version == inode.node.version and content.withdrawals != _DISTRUSTED
+
+    def distrust_pages(self, inode: Inode) -> None:
+        """The kernel's pages have bytes that were written and are not those of the stored file."""
+        if inode.number in self.contents:
+            self.contents[inode.number].withdrawals = _DISTRUSTED
+        elif isinstance(inode.node.entity, DatafileRow):
+            self.contents[inode.number] = Content(inode.node.version, _DISTRUSTED)
 
     def pages_written(self, inode: Inode) -> None:
         """The kernel's pages are those of the version that has just been stored.

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 import trio
 
 from icatfs.errors import ContentChanged, Damaged, IsADirectory, NotFound, NotSupported
+from icatfs.fs.aftermath import Aftermath
 from icatfs.fs.attributes import Portrait, permits, statfs
 from icatfs.fs.changing import Changing, Opened
 from icatfs.fs.entries import Content, Entries
@@ -107,6 +108,8 @@ class FileSystem(Generic[F]):
         )
         self._folders = Folders(self._entries, self._inodes, self._handles, self.waits, probe)
         self.readers = Readers(self._handles, self._inodes, self._reports)
+        self.aftermath = Aftermath(self._entries, self._inodes, notifier)
+        writing.watch(self.aftermath)
         self._xattrs = Xattrs(self._inodes, catalogue, recall, self._reports)
         self._reader = Reader(
             transfer,
@@ -346,9 +349,6 @@ class FileSystem(Generic[F]):
             handle.file.close()
             return
         await handle.draft.release()
-        node = handle.draft.node
-        if node.key.id < 0 and self._writing.draft(node.key) is None:  # it could not be stored
-            self._notifier.invalidate_entry(handle.inode.parent, node.name)
 
 
 @asynccontextmanager

@@ -294,8 +294,24 @@ Fill = Callable[[Any], Awaitable[None]]
 """Writes the bytes of a stored file into a draft of it."""
 
 
+class Watcher(Protocol):
+    """Hears of what happens to local files when nobody waits for it."""
+
+    def published(self, before: NodeKey, node: Node) -> None:
+        """What was known by a key is at the facility, and is this entry."""
+        ...
+
+    def given_up(self, node: Node) -> None:
+        """A local file, or the local version of a stored one, is shown no longer."""
+        ...
+
+
 class Writing(Protocol):
     """What this mount adds to the catalogue."""
+
+    def watch(self, watcher: Watcher) -> None:
+        """Have somebody told of what nobody waits for."""
+        ...
 
     def entries(self, folder: Node) -> Sequence[Node]:
         """Local entries of a folder that the catalogue does not have (yet)."""

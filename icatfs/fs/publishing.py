@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import trio
 
     from icatfs.fs.drafts import Draft, Overlay
+    from icatfs.fs.ports import Watcher
     from icatfs.fs.replacing import Replacing
     from icatfs.fs.temporary import TemporaryNames
     from icatfs.icat.records import DatafileRow, Named
@@ -90,6 +91,8 @@ class Publishing:
         self._on_refusal = on_refusal
         # mutable
         self.under_way = 0
+        self.watcher: Watcher | None = None
+        """Who is told of what nobody waits for."""
 
     def is_temporary(self, name: str) -> bool:
         """Whether a file of this name stays local."""
@@ -222,9 +225,12 @@ class Publishing:
 
     def give_up(self, draft: Draft) -> None:
         """Stop showing a draft that could not be stored; its bytes stay in the staging folder."""
-        assert draft.node.parent is not None
-        self._overlay.forget_draft(draft.node.parent, draft)
+        node = draft.node
+        assert node.parent is not None
+        self._overlay.forget_draft(node.parent, draft)
         draft.staged.close(keep=True)
+        if self.watcher is not None:
+            self.watcher.given_up(node)
 
     async def withdraw(self, draft: Draft) -> None:
         """Forget a draft that is nothing but a copy of what is stored."""
@@ -235,7 +241,10 @@ class Publishing:
     async def _publish_later(self, draft: Draft) -> None:
         try:
             async with draft.lock:
+                before = draft.node.key
                 await self.publish(draft)
+                if draft.published and self.watcher is not None:
+                    self.watcher.published(before, draft.node)
             if not draft.handles:
                 draft.staged.close(keep=False)
         except IcatfsError as error:

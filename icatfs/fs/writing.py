@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from icatfs.config import Config
-    from icatfs.fs.ports import Caller, Fill
+    from icatfs.fs.ports import Caller, Fill, Watcher
     from icatfs.staging.journal import Entry
 
 _BUSY_RETRY_S = (0.2, 0.5, 1.0, 2.0, 5.0)
@@ -119,6 +119,10 @@ class Writing:
         )
 
     # What the mount shows beyond the catalogue.
+
+    def watch(self, watcher: Watcher) -> None:
+        """Have somebody told of what nobody waits for."""
+        self.publishing.watcher = watcher
 
     def entries(self, folder: Node) -> list[Node]:
         """Entries of this folder that the catalogue does not have."""

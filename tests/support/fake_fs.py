@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from icatfs.fs.ports import Fill
+    from icatfs.fs.ports import Fill, Watcher
     from icatfs.recall.units import UnitStatus
 
 WHEN = datetime(2025, 5, 4, 3, 2, 1, tzinfo=UTC)
@@ -470,6 +470,9 @@ class FakeWriting:
         self.own: set[NodeKey] = set()
         self.flushes: list[bool] = []
         self.times: dict[str, int] = {}
+
+    def watch(self, watcher: Watcher) -> None:
+        """Nothing happens here that nobody waits for."""
 
     def publish(self, draft: FakeDraft) -> None:
         """Move a draft into the catalogue."""
