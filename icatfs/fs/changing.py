@@ -99,20 +99,21 @@ class Changing:
         """Open a file for writing, or one that is not published yet for whatever."""
         if flags & os.O_ACCMODE != os.O_RDONLY:
             self._check(caller)
-        draft = await self._edit(inode, caller, empty=bool(flags & os.O_TRUNC))
+        draft = await self._edit(inode, caller, flags)
         if flags & os.O_TRUNC:
             await _cut(draft, 0)
         keep = self._entries.pages_are_of(inode)
         return replace(self._opened(inode, draft, flags, caller), keep_cache=keep)
 
-    async def _edit(self, inode: Inode, caller: Caller, *, empty: bool) -> Draft:
-        """The draft behind a file; of a stored one it is made, with its bytes unless ``empty``."""
+    async def _edit(self, inode: Inode, caller: Caller, flags: int) -> Draft:
+        """The draft behind a file; of a stored one it is made, with its bytes unless they go."""
         node = inode.node
         if node.key.id < 0 or self._writing.draft(node.key) is not None:
             return await self._writing.edit(node, caller)
         opener = self._probe.opener(caller.pid)
-        fill = None if empty else partial(self._old.copy, inode, opener)
-        return await self._writing.revise(node, fill)
+        nonblocking = bool(flags & os.O_NONBLOCK)
+        fill = partial(self._old.copy, inode, opener, nonblocking=nonblocking)
+        return await self._writing.revise(node, None if flags & os.O_TRUNC else fill)
 
     def is_draft(self, inode: Inode) -> bool:
         """Whether the file has bytes that are not at the facility: then these are read."""
@@ -210,7 +211,7 @@ class Changing:
         if fh is not None:
             await _cut(self._draft_handle(fh).draft, size)
             return
-        draft = await self._edit(inode, caller, empty=size == 0)
+        draft = await self._edit(inode, caller, 0 if size else os.O_TRUNC)
         failure: IcatfsError | None = None
         try:
             await _cut(draft, size)

@@ -177,7 +177,7 @@ class Publishing:
         except IcatfsError as error:
             failure = error
         except BaseException:  # not swallowed: nobody else knows of the new file
-            staged.close(keep=False)
+            await staged.discard()
             raise
         if failure is not None:
             await staged.discard()
@@ -196,13 +196,14 @@ class Publishing:
         """Stop showing a draft that is not whole, and record why; its bytes stay."""
         log.warning("%s is kept in %s: %s", draft.name, draft.staged.path, reason)
         failure: IcatfsError | None = None
-        try:
-            await draft.staged.remark(reason)
-        except IcatfsError as error:
-            failure = error
+        with draft.staged.in_use():  # nobody takes it before its reason is on record
+            self.give_up(draft)  # nor opens it
+            try:
+                await draft.staged.remark(reason)
+            except IcatfsError as error:
+                failure = error
         if failure is not None:
             log.error("%s: the reason could not be recorded: %s", draft.name, failure)
-        self.give_up(draft)
 
     async def settle(self) -> None:
         """The mount ends: keep what is open still, or has a temporary name, and say why."""

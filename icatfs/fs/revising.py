@@ -41,13 +41,17 @@ class OldContent(Generic[F]):
         self._store = store
         self._reader = reader
 
-    async def copy(self, inode: Inode, opener: Opener, draft: Draft) -> None:
+    async def copy(
+        self, inode: Inode, opener: Opener, draft: Draft, *, nonblocking: bool = False
+    ) -> None:
         """Write all bytes of a file into a draft, on behalf of who opened it.
 
         Raises what a read raises, and NoSpace.
         """
         file = self._store.open(inode.node.version)
-        handle = ReadHandle(inode, opener, inode.node, file, file.withdrawals)
+        handle = ReadHandle(
+            inode, opener, inode.node, file, file.withdrawals, nonblocking=nonblocking
+        )
         try:
             offset = 0
             while block := await self._reader.read(handle, offset, _BLOCK):
@@ -109,7 +113,7 @@ class Revising:
         except IcatfsError as error:
             failure = error
         except BaseException:  # not swallowed: nobody else knows of the staged file
-            staged.close(keep=False)
+            await staged.discard()
             raise
         if failure is not None:
             await staged.discard()

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-import trio.lowlevel
+import trio
 from isal.isal_zlib import crc32
 
 from icatfs.crashing import crash_point
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from icatfs.values import DatafileFormatId
 
 _CHUNK = 1 << 20
+_LAST_RECORD_S = 10.0
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
@@ -225,9 +226,15 @@ class StagedFile:
         return StagedBlocks(self, size)
 
     async def discard(self) -> None:
-        """Forget the file: it was removed before the facility had it."""
-        await self.move(State.ABANDONED)
-        self.close(keep=False)
+        """Forget the file: it was removed before the facility had it, or never was to be sent.
+
+        Also when cancelled: what stays on record would be taken for bytes that were not sent.
+        """
+        with trio.move_on_after(_LAST_RECORD_S, shield=True):
+            try:
+                await self.move(State.ABANDONED)
+            finally:
+                self.close(keep=False)
 
     @property
     def closed(self) -> bool:

@@ -10,6 +10,7 @@ import errno
 import os
 import random
 import re
+import signal
 import subprocess
 import sys
 import zlib
@@ -427,6 +428,25 @@ the old version or the new one, never none."""
     sizes.add(tuple(stored(facility, "file")))
     assert sizes <= {(3,), (100_003,)}
     assert path.read_bytes() == b"old" + bytes(100_000)
+
+
+def test_opening_to_change(mounts: Mounts, facility: FacilityHandle) -> None:
+    """A stored file that is opened to be changed, and not cut to nothing, is brought by `open`,
+    which waits for tape, fails and can be interrupted as reading does."""
+    path = mounts.mount(facility, "--mode", "rw") / FILE
+    facility.archive(datasets=[dataset_id(facility, "e208945")])
+    with fails_with(errno.ENODATA):
+        os.open(path, os.O_RDWR | os.O_NONBLOCK)
+    facility.faults({"kind": "restore_never"})
+    script = "import sys; open(sys.argv[1], 'r+b')"
+    with subprocess.Popen([sys.executable, "-c", script, path], stderr=subprocess.DEVNULL) as user:
+        until(lambda: facility.counters()["restores"] == 1)
+        user.send_signal(signal.SIGINT)
+        assert user.wait(20) == -signal.SIGINT
+    facility.clear_faults()
+    with path.open("r+b") as file:
+        file.write(b"changed")
+    assert path.read_bytes().startswith(b"changed")
 
 
 def test_renaming(facility: FacilityHandle, point: Path) -> None:
