@@ -230,6 +230,8 @@ class Changing:
         with self._entries.reporting(number), self._waits.waiting():
             self._check(caller)
             await self._writing.describe(inode.node, name, value)
+            if inode.node.is_folder:  # what is said of it is in its entry
+                await self._entries.refresh(inode)
 
     # Names.
 

@@ -57,13 +57,7 @@ class Closed:
     async def check(self, folder: Node, name: str) -> None:
         """NotPermitted, AccessDenied or NotOnline where a file could not be stored here now."""
         dataset = dataset_of(folder)
-        row = (await self._catalogue.node(NodeKey(Kind.DATASET, dataset))).entity
-        is_complete = isinstance(row, DatasetRow) and row.complete
-        if is_complete and self._complete_is_closed:
-            raise NotPermitted(
-                f"cannot write {name!r} here: the dataset is complete, which closes it "
-                "(complete_is_closed); write to another dataset"
-            )
+        is_complete = await self.check_complete(folder, name)
         until_s, words = self._refused.get(dataset, (0.0, ""))
         if self._clock() < until_s:
             why = ", which is marked complete," if is_complete else ""
@@ -74,6 +68,17 @@ class Closed:
         if self._clock() >= self._online.get(dataset, 0.0):  # many files are made one after another
             await self._archive.check_writable(dataset, f"write {name!r}")
             self._online[dataset] = self._clock() + _ONLINE_S
+
+    async def check_complete(self, entry: Node, name: str) -> bool:
+        """Whether the dataset is complete; NotPermitted where that closes it."""
+        row = (await self._catalogue.node(NodeKey(Kind.DATASET, dataset_of(entry)))).entity
+        is_complete = isinstance(row, DatasetRow) and row.complete
+        if is_complete and self._complete_is_closed:
+            raise NotPermitted(
+                f"cannot write {name!r} here: the dataset is complete, which closes it "
+                "(complete_is_closed); write to another dataset"
+            )
+        return is_complete
 
     def learn(self, dataset: DatasetId, refusal: AccessDenied) -> None:
         """The facility refused a new file in a dataset."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from icatfs.errors import BadName, NotPermitted, NotSupported
+from icatfs.fs.newnames import LONGEST
 from icatfs.fs.xattrs import PREFIX
 from icatfs.values import Kind
 
@@ -28,7 +29,7 @@ class Describing:
         self._overlay = overlay
 
     async def describe(self, node: Node, name: str, value: bytes | None) -> None:
-        """Set an attribute, or clear it with None.
+        """Set an attribute, or clear it with None or nothing.
 
         NotSupported for what is none of ours, ReadOnly, NotPermitted for facts and for what this
         mount may not change, BadName for what ICAT cannot hold, AccessDenied.
@@ -48,13 +49,21 @@ class Describing:
         if node.key.id < 0 or (draft is not None and draft.dirty):
             raise NotSupported(f"{node.name} is not at the facility yet: close it, then set {name}")
         services = self._services
-        facts = {fact: _text(name, value)}
+        facts = {fact: _text(name, node, value)}
         await services.keeper.run(services.icat.describe, entity, node.key.id, facts)
         services.catalogue.forget_facts(node)
 
 
-def _text(name: str, value: bytes | None) -> str | None:
+def _text(name: str, node: Node, value: bytes | None) -> str | None:
     try:
-        return None if value is None else value.decode()
+        text = (value or b"").decode()
     except UnicodeDecodeError:
         raise BadName(f"{name}: the catalogue holds texts in UTF-8 only") from None
+    if "\0" in text:
+        raise BadName(f"{name} of {node.name!r}: the catalogue holds no text with NUL in it")
+    characters = len(text.encode("utf-16-le")) // 2  # as the server counts
+    if characters > LONGEST:
+        raise BadName(
+            f"{name} of {node.name!r} has {characters} characters: the catalogue holds {LONGEST}"
+        )
+    return text or None

@@ -127,13 +127,18 @@ class Listing(Protocol):
         ...
 
 
-class Facts(Protocol):
+class Described(Protocol):
+    """What ICAT says of a dataset in words."""
+
+    @property
+    def description(self) -> str | None: ...
+
+
+class Facts(Described, Protocol):
     """What ICAT knows of a datafile beyond its row in a listing."""
 
     @property
     def doi(self) -> str | None: ...
-    @property
-    def description(self) -> str | None: ...
 
 
 class Catalogue(Protocol):
@@ -159,6 +164,7 @@ class Catalogue(Protocol):
 
     def invalidate(self, key: NodeKey) -> None: ...
     async def datafile_facts(self, datafile: DatafileId, /) -> Facts | None: ...
+    async def dataset_facts(self, dataset: DatasetId, /) -> Described | None: ...
 
 
 class CacheFile(Protocol):

@@ -41,6 +41,7 @@ from icatfs.staging.uploader import Target
 from icatfs.values import DatafileId, DatasetId, Kind
 
 if TYPE_CHECKING:
+    from icatfs.fs.closed import Closed
     from icatfs.fs.drafts import Draft, Overlay
     from icatfs.fs.permission import Permission
     from icatfs.fs.publishing import Publishing, WritingServices
@@ -63,6 +64,7 @@ class Renaming:
         publishing: Publishing,
         replacing: Replacing,
         removing: Removing,
+        closed: Closed,
     ) -> None:
         # given
         self._services = services
@@ -71,6 +73,7 @@ class Renaming:
         self._publishing = publishing
         self._replacing = replacing
         self._removing = removing
+        self._closed = closed
 
     async def rename(
         self, folder: Node, node: Node, new_folder: Node, new_name: str, *, replace: bool
@@ -142,6 +145,8 @@ class Renaming:
     ) -> Node:
         """Give a file its real name, and publish it unless it is open or still has another."""
         other = await self._in_the_way(new_folder, draft.node, new_name, replace)
+        if not self._publishing.is_temporary(new_name):
+            await self._closed.check(new_folder, new_name)
         hidden = None if other is None else self._overlay.by_key(other.key)
         before = draft.replaces
         draft.replaces = await self._replaced_by(draft, other, hidden)

@@ -115,7 +115,13 @@ class Writing:
         guard = DeletionGuard(unlimited=options.allow_recursive_delete)
         self._removing = Removing(services, permission, overlay, guard)
         self._renaming = Renaming(
-            services, permission, overlay, self.publishing, self._replacing, self._removing
+            services,
+            permission,
+            overlay,
+            self.publishing,
+            self._replacing,
+            self._removing,
+            self._closed,
         )
 
     # What the mount shows beyond the catalogue.
@@ -191,6 +197,7 @@ class Writing:
 
     async def revise(self, node: Node, fill: Fill | None) -> Draft:
         """A stored file opened for writing; see `Revising.revise`."""
+        await self._closed.check_complete(node, node.name)
         return await self._revising.revise(node, fill)
 
     async def mkdir(self, folder: Node, name: str) -> Node:

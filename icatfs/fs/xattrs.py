@@ -7,6 +7,7 @@
 ``investigation``     the id of the ICAT Investigation (one visit) that the entry is in
 ``title``             of a visit; the full name of a facility
 ``doi``               of a visit, a dataset or a datafile
+``description``       of a dataset or a datafile, in words
 ``checksum``          of a datafile, as catalogued
 ``location``          where IDS stores the data
 ``status``            ONLINE, RESTORING, ARCHIVED or FAILED, of a datafile or a dataset: asked of
@@ -17,8 +18,8 @@
 ===================== ============================================================================
 
 Listing the names asks no server: ``cp -a`` and file managers do it with every file. So the DOI of a
-datafile, which listings of the catalogue leave out, and the status of a dataset are not among the
-names but answer when asked.
+datafile and descriptions, which listings of the catalogue leave out, and the status of a dataset
+are not among the names but answer when asked.
 Nothing here ever starts a restore.
 """
 
@@ -84,7 +85,10 @@ class Xattrs:
         name = name.removeprefix(PREFIX)
         if name == "status" and inode.node.key.kind is Kind.DATASET:
             return await self._recall.word_of(DatasetId(inode.node.key.id))
-        if name in ("status", "doi") and _is_stored(inode.node):
+        if name == "description" and inode.node.key.kind is Kind.DATASET:
+            dataset = await self._catalogue.dataset_facts(DatasetId(inode.node.key.id))
+            return (dataset.description if dataset else None) or None
+        if name in ("status", "doi", "description") and _is_stored(inode.node):
             return await self._asked(inode.node, name)
         return self._facts(inode).get(name)
 
@@ -114,9 +118,11 @@ class Xattrs:
 
     async def _asked(self, node: Node, name: str) -> str | None:
         datafile = DatafileId(node.key.id)
-        if name == "doi":
+        if name != "status":
             facts = await self._catalogue.datafile_facts(datafile)
-            return facts.doi if facts else None
+            if facts is None:
+                return None
+            return (facts.doi if name == "doi" else facts.description) or None
         assert node.dataset_id is not None
         return await self._recall.word_of(node.dataset_id, datafile)
 

@@ -48,6 +48,7 @@ def test_folders_tell_what_they_stand_for(mount: MemoryMount) -> None:
         "location": "data/location",
         "doi": "10.1/dataset",
     }
+    assert os.getxattr(mount.data, "user.icat.description") == b"a dataset"
     assert facts(mount.data.parent) == {
         "kind": "visit",
         "id": "2",

@@ -159,7 +159,7 @@ def test_known_listings(mounts: Mounts, large: FacilityHandle) -> None:
 
 def test_facts(facility: FacilityHandle, point: Path) -> None:
     """The catalogue's facts are the extended attributes `user.icat.*`; of what may be changed, \
-`description` and `doi` can be set."""
+`description` and `doi` of files and datasets can be set."""
     assert os.getxattr(point / FILE, "user.icat.kind") == b"datafile"
     assert os.getxattr(point / FILE, "user.icat.dataset")
     with fails_with(errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.ENOSYS, errno.EROFS):
@@ -169,6 +169,9 @@ def test_facts(facility: FacilityHandle, point: Path) -> None:
     os.setxattr(point / VISIT / "new/file", "user.icat.description", b"why")
     query = "SELECT df.description FROM Datafile df WHERE df.name = 'file'"
     assert facility.search(query) == ["why"]
+    assert os.getxattr(point / VISIT / "new/file", "user.icat.description") == b"why"
+    os.setxattr(point / VISIT / "new", "user.icat.doi", b"10.1/new")
+    assert facility.search("SELECT ds.doi FROM Dataset ds WHERE ds.name = 'new'") == ["10.1/new"]
 
 
 # Reading.

@@ -263,6 +263,10 @@ class FakeCatalogue:
     def invalidate(self, key: NodeKey) -> None:
         self.invalidated.append(key)
 
+    async def dataset_facts(self, dataset: DatasetId, /) -> FakeFacts | None:
+        await trio.lowlevel.checkpoint()
+        return FakeFacts(description="a dataset")
+
     async def datafile_facts(self, datafile: DatafileId, /) -> FakeFacts | None:
         self.asked["facts"] += 1
         return FakeFacts()
