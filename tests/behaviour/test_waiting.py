@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
+from support.mounts import until
 from support.served import BIG, FILES
 
 from icatfs.fuse.mountpoint import mounted_at
@@ -65,6 +66,12 @@ def start_cat(path: Path) -> subprocess.Popen[bytes]:
     reader = subprocess.Popen(["cat", path], stdout=subprocess.PIPE)
     wait_until_asleep(reader.pid)
     return reader
+
+
+def wakings(pid: int) -> int:
+    """How often a process went to sleep: of an idle server, after looks at its connection."""
+    with open(f"/proc/{pid}/status", encoding="utf-8") as facts:
+        return next(int(line.split()[1]) for line in facts if line.startswith("voluntary_ctxt"))
 
 
 def wait_until_asleep(pid: int) -> None:
@@ -140,8 +147,10 @@ def test_a_stopped_and_continued_reader_gets_its_bytes(waiting_mount: MemoryMoun
         ["cat", waiting_mount.data / "blocked004.bin"], stdout=subprocess.PIPE
     )
     wait_until_asleep(reader.pid)
+    witness = start_python(waiting_mount.data / "blocked008.bin")
     reader.send_signal(signal.SIGTSTP)
-    time.sleep(0.5)  # longer than the mount takes to notice a signal
+    witness.send_signal(signal.SIGINT)
+    assert end(witness) == 7, "the mount has looked at all who wait"
     reader.send_signal(signal.SIGCONT)
     waiting_mount.signal("release")
     output, _ = reader.communicate(timeout=20)
@@ -180,7 +189,8 @@ def test_a_lazy_unmount_lets_open_files_be_read(memory_mounts: MemoryMounts) -> 
     mount = memory_mounts.mount()
     with open(mount.data / "blocked007.bin", "rb", buffering=0) as stream:
         subprocess.run(["fusermount3", "-uz", mount.point], check=True, timeout=20)
-        time.sleep(1)  # longer than the server takes to look at its connection
+        seen = wakings(mount.process.pid)
+        until(lambda: wakings(mount.process.pid) > seen + 5)
         mount.signal("release")
         assert stream.read(100) == BIG[:100]
     assert mount.process.wait(20) == 0

@@ -107,7 +107,8 @@ def test_a_child_that_inherited_the_file_closes_it_after_its_parent_is_gone(
     writable: Writable,
 ) -> None:
     path = writable.dataset / "orphan"
-    shell('(sleep 0.3; echo late) > "$1" & exit 0', path)
+    is_there = 'grep -q "^State:.[RSD]" /proc/$$/status'
+    shell(f'(while {is_there}; do :; done; echo late) > "$1" & exit 0', path)
     until(lambda: writable.catalogued().get(path.name) == fact(b"late\n"))
 
 
@@ -324,8 +325,10 @@ def test_a_child_that_writes_on_after_its_parent_has_closed_loses_nothing(
 import subprocess, sys
 with open(sys.argv[1], "wb", 0) as file:
     file.write(b"parent ")
-    child = subprocess.Popen(["sh", "-c", "sleep 0.3; printf child"], stdout=file)
-child.wait()
+    child = subprocess.Popen(
+        ["sh", "-c", "read told; printf child"], stdin=subprocess.PIPE, stdout=file
+    )
+child.communicate(b"closed\\n")
 """
     done = writable.mounts.python(script, path)
     assert done.returncode == 0, done.stderr

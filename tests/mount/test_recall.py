@@ -147,8 +147,9 @@ def test_a_wait_survives_a_restart_of_the_server_and_a_lost_session(
             logins = facility.counters()["logins"]
             facility.faults({"kind": "session", "endpoint": "ids/getStatus", "times": 1})
             until(lambda: facility.counters()["logins"] > logins)
+            faults = mounts.status(point)["transport"]["faults"]
             server.close()
-            time.sleep(3)  # longer than it takes to notice
+            until(lambda: mounts.status(point)["transport"]["faults"] > faults)
             facility = server.enter_context(running_facility(*options, data=data))
             with passing(facility, 5):
                 output, _ = reader.communicate(timeout=60)

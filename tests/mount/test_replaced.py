@@ -7,7 +7,6 @@ import os
 import shutil
 import struct
 import subprocess
-import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -93,11 +92,8 @@ def test_a_new_open_reads_the_new_bytes_once_the_listing_is_old_enough(
     path = point / DATASET / NAME
     assert path.read_bytes() == old
     new = holdings.store(5, SMALL)
-    deadline = time.monotonic() + 30
-    while (read := path.read_bytes()) != new:
-        assert read == old
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    until(lambda: path.read_bytes() != old)
+    assert path.read_bytes() == new
     assert mounts.unmount(point).returncode == 0
 
 

@@ -272,7 +272,8 @@ async def test_an_open_does_not_wait_for_pages_that_another_read_waits_for(
     opened = await fs.open(number, os.O_RDONLY, ME)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(fs.read, opened.fh, 0, 10)
-        await trio.sleep(0.05)
+        while not services.transfer.attempts["blocked"]:  # noqa: ASYNC110
+            await trio.sleep(0.001)
         services.catalogue.change(services.catalogue.at(f"{DATASET}/blocked"), b"changed")
         await fs.getattr(number, ME)
         assert (await fs.open(number, os.O_RDONLY, ME)).keep_cache
