@@ -19,6 +19,7 @@ _SIX = "[A-Za-z0-9]" * 6
 TEMPORARY_NAMES = (
     f".*.{_SIX}",  # rsync
     "*.sw[a-p]",  # vim
+    ".*.swx",  # vim, probing how names may be spelt
     "*~",
     "4913",  # vim, probing whether it may write here
     ".goutputstream-*",  # GNOME

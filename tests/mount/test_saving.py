@@ -11,9 +11,12 @@ import os
 import pty
 import shutil
 import subprocess
+import sys
 import tarfile
 import zipfile
 import zlib
+from contextlib import contextmanager
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import pytest
@@ -60,6 +63,15 @@ def stored(writable: Writable, folder: Path) -> dict[str, bytes]:
     return found
 
 
+def times(writable: Writable, folder: Path) -> set[float]:
+    """The modification times of all Datafiles in a folder, as the facility has them."""
+    rows = writable.facility.search(
+        "SELECT df.datafileModTime FROM Datafile df "
+        f"WHERE df.dataset.name = '{writable.dataset.name}' AND df.name LIKE '{folder.name}/%'"
+    )
+    return {datetime.fromisoformat(moment).timestamp() for moment in rows}
+
+
 def settled(writable: Writable, folder: Path, expected: dict[str, bytes]) -> None:
     """The facility has exactly these files, as soon as old versions have been removed."""
     until(lambda: stored(writable, folder).keys() == expected.keys())
@@ -79,6 +91,14 @@ def run(*command: object, cwd: Path | None = None, text: str | None = None) -> s
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
+
+
+@contextmanager
+def uploads(writable: Writable, number: int) -> Iterator[None]:
+    """So many versions arrive at the facility in this block: no name for the meantime has one."""
+    before = writable.facility.counters()["puts"]
+    yield
+    assert writable.facility.counters()["puts"] - before == number
 
 
 @pytest.fixture
@@ -113,10 +133,12 @@ def tree(tmp_path: Path) -> dict[str, bytes]:
 def test_copies_of_a_tree(
     writable: Writable, folder: Path, tmp_path: Path, tree: dict[str, bytes], command: str
 ) -> None:
-    run(*command.split(), f"{tmp_path}/source/.", f"{folder}/")
+    with uploads(writable, len(tree)):
+        run(*command.split(), f"{tmp_path}/source/.", f"{folder}/")
     assert stored(writable, folder) == tree
     if "-a" in command:
         assert {(folder / name).stat().st_mtime for name in tree} == {TIME}
+        assert times(writable, folder) == {TIME}
     if command == "rsync -a":
         said = run(*command.split(), "-i", "--dry-run", f"{tmp_path}/source/", f"{folder}/")
         assert ">f" not in said
@@ -137,7 +159,9 @@ def test_a_second_rsync_sends_nothing_and_a_changed_file_only(
 def test_moving_in(
     writable: Writable, folder: Path, tmp_path: Path, tree: dict[str, bytes]
 ) -> None:
-    run("mv", tmp_path / "source", folder / "moved")
+    with uploads(writable, len(tree)):
+        run("mv", tmp_path / "source", folder / "moved")
+    assert times(writable, folder) == {TIME}
     assert stored(writable, folder) == {f"moved/{name}": data for name, data in tree.items()}
     assert not (tmp_path / "source").exists()
 
@@ -150,8 +174,10 @@ def test_tar_and_unzip(
     with zipfile.ZipFile(tmp_path / "all.zip", "w") as members:
         for name, content in tree.items():
             members.writestr(f"zip/{name}", content)
-    run("tar", "-xf", tmp_path / "all.tar", "-C", folder)
-    run("unzip", "-q", tmp_path / "all.zip", "-d", folder)
+    with uploads(writable, 2 * len(tree)):
+        run("tar", "-xf", tmp_path / "all.tar", "-C", folder)
+        assert times(writable, folder) == {TIME}
+        run("unzip", "-q", tmp_path / "all.zip", "-d", folder)
     expected = {f"{kind}/{name}": data for kind in ("tar", "zip") for name, data in tree.items()}
     assert stored(writable, folder) == expected
 
@@ -173,16 +199,19 @@ def test_dd_tee_split_and_install(writable: Writable, folder: Path, tmp_path: Pa
 
 def test_sed_in_place(writable: Writable, folder: Path) -> None:
     (folder / "text").write_text("one\ntwo\n", encoding="ascii")
-    run("sed", "-i", "s/one/three/", folder / "text")
+    with uploads(writable, 1):
+        run("sed", "-i", "s/one/three/", folder / "text")
     settled(writable, folder, {"text": b"three\ntwo\n"})
 
 
 def test_vim(writable: Writable, folder: Path) -> None:
     vim = shutil.which("vim") or "vi"
     silent = (vim, "-es", "-N", "-u", "NONE", "-c", "set backupcopy=auto writebackup swapfile")
-    run(*silent, "-c", "normal ihello", "-c", "wq", folder / "notes.txt")
+    with uploads(writable, 1):
+        run(*silent, "-c", "normal ihello", "-c", "wq", folder / "notes.txt")
     settled(writable, folder, {"notes.txt": b"hello\n"})
-    run(*silent, "-c", "%s/hello/bye/", "-c", "wq", folder / "notes.txt")
+    with uploads(writable, 1):
+        run(*silent, "-c", "%s/hello/bye/", "-c", "wq", folder / "notes.txt")
     settled(writable, folder, {"notes.txt": b"bye\n"})
     assert os.listdir(folder) == ["notes.txt"]
 
@@ -268,6 +297,36 @@ for number in range(int(sys.argv[2]), int(sys.argv[3])):
     assert stored(writable, folder) == expected
 
 
+def test_pip_installs_a_wheel(writable: Writable, folder: Path, tmp_path: Path) -> None:
+    """Straight into the dataset; what pip writes under names of its own is renamed by it."""
+    contents = {f"beamline/part{number}.py": b"X = %d\n" % number for number in range(20)}
+    info = "beamline-1.0.dist-info"
+    wheel = tmp_path / "beamline-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as members:
+        for name, content in contents.items():
+            members.writestr(name, content)
+        members.writestr(
+            f"{info}/METADATA", "Metadata-Version: 2.1\nName: beamline\nVersion: 1.0\n"
+        )
+        members.writestr(
+            f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
+        members.writestr(f"{info}/RECORD", "")
+    offline = ("--no-index", "--no-deps", "--no-compile", "--no-warn-script-location")
+    run(sys.executable, "-m", "pip", "install", "-q", *offline, "--prefix", folder, wheel)
+    found = stored(writable, folder)
+    packages = next(name for name in found if name.endswith("part0.py")).removesuffix(
+        "beamline/part0.py"
+    )
+    kept = {
+        f"{info}/{name}"
+        for name in ("METADATA", "WHEEL", "RECORD", "INSTALLER", "REQUESTED", "direct_url.json")
+    }
+    inside = {name.removeprefix(packages): content for name, content in found.items()}
+    assert {name: inside[name] for name in contents} == contents
+    assert contents.keys() < inside.keys() <= contents.keys() | kept
+
+
 # Imitated: the calls are those that strace shows of the program.
 
 
@@ -280,8 +339,9 @@ def test_gedit_imitated(writable: Writable, folder: Path) -> None:
         os.fchmod(descriptor, 0o644)
         os.write(descriptor, text)
         os.fsync(descriptor)
-        os.rename(temporary, path)
-        os.close(descriptor)
+        with uploads(writable, 1):
+            os.rename(temporary, path)
+            os.close(descriptor)
         settled(writable, folder, {"notes.txt": text})
 
 
@@ -292,12 +352,13 @@ def test_libreoffice_imitated(writable: Writable, folder: Path) -> None:
         descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
         os.write(descriptor, b",nbour,host,01.01.2026 12:00,file:///home/nbour;")
         os.close(descriptor)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
-        os.pwrite(descriptor, text, 0)
-        os.ftruncate(descriptor, len(text))
-        os.fsync(descriptor)
-        os.close(descriptor)
-        os.unlink(lock)
+        with uploads(writable, 1):
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
+            os.pwrite(descriptor, text, 0)
+            os.ftruncate(descriptor, len(text))
+            os.fsync(descriptor)
+            os.close(descriptor)
+            os.unlink(lock)
         settled(writable, folder, {"table.ods": text})
 
 
