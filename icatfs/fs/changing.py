@@ -12,11 +12,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import trio
+
 from icatfs.errors import (
     AccessDenied,
     BadName,
     CopyInstead,
-    IcatfsError,
     IsADirectory,
     NotADirectory,
     NotPermitted,
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from icatfs.fs.ports import Caller, CallerProbe, Draft, Writing
     from icatfs.fs.revising import OldContent
     from icatfs.fs.waiting import Waits
+
+_LAST_RECORD_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +104,11 @@ class Changing:
             self._check(caller)
         draft = await self._edit(inode, caller, flags)
         if flags & os.O_TRUNC:
-            await _cut(draft, 0)
+            try:
+                await _cut(draft, 0)
+            except BaseException:  # not swallowed: no handle holds the draft yet
+                await _give_back(draft)
+                raise
         keep = self._entries.pages_are_of(inode)
         return replace(self._opened(inode, draft, flags, caller), keep_cache=keep)
 
@@ -212,17 +219,16 @@ class Changing:
             await _cut(self._draft_handle(fh).draft, size)
             return
         draft = await self._edit(inode, caller, 0 if size else os.O_TRUNC)
-        failure: IcatfsError | None = None
         try:
             await _cut(draft, size)
             if not self._handles.is_open(inode.number):
                 await draft.flush(still_open=False)
-        except IcatfsError as error:
-            failure = error
+        except BaseException:  # not swallowed: no handle holds the draft
+            await _give_back(draft)
+            self._inodes.update(inode, draft.node)
+            raise
         await draft.release()
         self._inodes.update(inode, draft.node)
-        if failure is not None:
-            raise failure
 
     async def setxattr(self, number: int, name: str, value: bytes | None, caller: Caller) -> None:
         """Set an extended attribute, or clear it with None."""
@@ -315,3 +321,9 @@ async def _cut(draft: Draft, size: int) -> None:
     if draft.is_stored and size != draft.node.size:
         await draft.revise()
     draft.truncate(size)
+
+
+async def _give_back(draft: Draft) -> None:
+    """One holder less of a draft, also when cancelled: what is kept of it is on record then."""
+    with trio.move_on_after(_LAST_RECORD_S, shield=True):
+        await draft.release()

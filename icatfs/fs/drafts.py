@@ -32,39 +32,30 @@ class Publisher(Protocol):
 
     def is_temporary(self, name: str) -> bool:
         """Whether a file of this name stays local."""
-        ...
 
     def written(self, draft: Draft) -> None:
         """Bytes were added: they may be sent while the next ones are written."""
-        ...
 
     def changed(self, draft: Draft) -> None:
         """Its name, or bytes that were there, have changed: what was sent of it is void."""
-        ...
 
     async def publish(self, draft: Draft) -> None:
         """Bring a draft to the facility, now; called with its lock held."""
-        ...
 
     async def revise(self, draft: Draft) -> None:
         """Make a published draft writable, as the next version; called with its lock held."""
-        ...
 
     def publish_later(self, draft: Draft) -> None:
         """Bring a draft that nobody has open to the facility in the background."""
-        ...
 
     async def keep(self, draft: Draft, reason: str) -> None:
         """Stop showing a draft that is not whole, and record why; its bytes stay."""
-        ...
 
     def give_up(self, draft: Draft) -> None:
         """Stop showing a draft that could not be stored; its bytes stay."""
-        ...
 
     async def withdraw(self, draft: Draft) -> None:
         """Forget a draft that is nothing but a copy of what is stored."""
-        ...
 
 
 KILLED = "incomplete: the program that wrote it was killed"
@@ -304,7 +295,10 @@ class Overlay:
 
     def by_key(self, key: NodeKey) -> Draft | None:
         """The draft that has or had this key, as long as it is shown or open."""
-        return self._by_key.get(key)
+        draft = self._by_key.get(key)
+        if draft is not None and draft.published and draft.staged.closed:
+            return None  # nobody has it; an error that somebody keeps may still refer to it
+        return draft
 
     def add_draft(self, folder: NodeKey, draft: Draft) -> None:
         """Show a draft in a folder."""

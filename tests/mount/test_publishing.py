@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -393,6 +394,38 @@ def test_a_full_staging_disk_is_told_by_write_and_nothing_looks_whole(writable: 
     (folder / "fits").write_bytes(bytes(1 << 20))
     assert writable.catalogued()["fits"] == fact(bytes(1 << 20))
     assert writable.mounts.unmount(point).returncode == 0
+
+
+def held(writable: Writable) -> int:
+    """How many files with bytes of datafiles the mount has open."""
+    folder = f"/proc/{writable.mounts.status(writable.point)['pid']}/fd"
+    links = []
+    for name in os.listdir(folder):
+        with suppress(FileNotFoundError):
+            links.append(os.readlink(f"{folder}/{name}"))
+    cache, staging = writable.mounts.folder / "cache", writable.mounts.folder / "state/staging"
+    own = [link for link in links if link.startswith((f"{cache}/", f"{staging}/"))]
+    return sum("sqlite" not in link and not link.endswith("lock") for link in own)
+
+
+def test_an_open_that_fails_leaves_nothing_open(writable: Writable) -> None:
+    path = writable.dataset / "cut-by-another"
+    before = held(writable)
+    refusal = {"kind": "error", "status": 403, "code": "INSUFFICIENT_PRIVILEGES", "message": "no"}
+    with path.open("wb", buffering=0) as file:
+        file.write(b"content")
+        os.fsync(file.fileno())
+        writable.facility.faults({"endpoint": "icat/entityManager", "method": "POST", **refusal})
+        with fails_with(errno.EACCES):
+            os.open(path, os.O_WRONLY | os.O_TRUNC)
+        with fails_with(errno.EACCES):
+            os.truncate(path, 1)
+        writable.facility.clear_faults()
+        assert writable.content(path.name) == b"content"
+    until(lambda: held(writable) <= before)
+    assert path.read_bytes() == b"content"
+    path.write_bytes(b"whole")
+    assert writable.content(path.name) == b"whole"
 
 
 def test_a_write_that_failed_and_is_tried_again_leaves_a_whole_file(writable: Writable) -> None:
