@@ -121,9 +121,9 @@ class BadLine:
     def due(self, upward: bool, passed: int, more: int) -> Mishap | None:
         """The mishap told to happen within the next ``more`` bytes of an upload or its answer."""
         with self.lock:
-            if self._told and self._told[0].upward is upward:
-                if passed <= self._told[0].after < passed + more:
-                    return self._told.pop(0)
+            first = self._told[0] if self._told else None
+            if first and first.upward is upward and passed <= first.after < passed + more:
+                return self._told.pop(0)
         return None
 
     def ended(self, wire: Wire) -> None:
@@ -217,7 +217,7 @@ class Wire:
 
     def _harmed(self, block: bytes, start: int, upward: bool) -> bytes:
         """What goes on of a block, after what happens to it; OSError when it is cut."""
-        mishap = None
+        mishap: Mishap | None = None
         if self._is_put:
             mishap = self._line.due(upward, self._passed[upward], len(block) - start)
             self._passed[upward] += len(block) - start
