@@ -280,7 +280,7 @@ class Swaps:
         self, swap: Swap, target: Target, new: DatafileId, facts: Mapping[str, str]
     ) -> None:
         """Both names at once; Exists, ContentChanged, AccessDenied, or nobody knows."""
-        old: tuple[DatafileId, str] | None = (swap.replaces, swap.trash)
+        old = await self._in_the_way(swap, target)  # it may have another name by now: it stays
         unsure = 0
         while True:
             failure: IcatfsError

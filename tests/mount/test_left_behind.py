@@ -1,0 +1,76 @@
+"""What failed is sent later; what was done to its name meanwhile stays done."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from support.mounts import Mounts, fails_with, until
+from support.writable import VISIT
+
+from icatfs.facility.testing import FacilityHandle, running_facility
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+OLD, NEW = b"the version before", b"the version that could not be sent"
+OPTIONS = ("--mode", "rw", "-o", "close_wait=0,unmount_wait=3")
+
+
+@pytest.fixture(scope="module")
+def facility() -> Iterator[FacilityHandle]:
+    with running_facility("--storage", "single") as running:
+        yield running
+
+
+def stored(facility: FacilityHandle, dataset: Path) -> dict[str, bytes]:
+    rows = facility.search(
+        f"SELECT df.id, df.name FROM Datafile df WHERE df.dataset.name = '{dataset.name}'"
+    )
+    return {name: facility.content(number) for number, name in rows}
+
+
+def resend(mounts: Mounts, facility: FacilityHandle) -> str:
+    """All is well again: what is left is sent by the next mount; what it says of that."""
+    facility.clear_faults()
+    mounts.unmount(mounts.folder / "mnt")
+    mounts.mount(facility, *OPTIONS, user="simple/root")
+    done = mounts.run("pending", "--send", "--state-dir", mounts.folder / "state")
+    return done.stdout + done.stderr
+
+
+def no_hidden(facility: FacilityHandle, dataset: Path) -> bool:
+    return not any(name.startswith(".icatfs-") for name in stored(facility, dataset))
+
+
+def test_a_file_that_was_renamed_is_not_removed_by_the_version_that_was_to_replace_it(
+    mounts: Mounts, facility: FacilityHandle
+) -> None:
+    dataset = mounts.mount(facility, *OPTIONS, user="simple/root") / VISIT / "renamed-since"
+    dataset.mkdir()
+    (dataset / "scan").write_bytes(OLD)
+    facility.faults({"kind": "error", "endpoint": "ids/put", "status": 500})
+    with fails_with():
+        (dataset / "scan").write_bytes(NEW)
+    facility.clear_faults()
+    (dataset / "scan").rename(dataset / "kept")
+    said = resend(mounts, facility)
+    until(lambda: no_hidden(facility, dataset))
+    assert stored(facility, dataset) == {"kept": OLD, "scan": NEW}, said
+
+
+def test_a_file_that_could_not_be_saved_by_a_rename_is_as_it_was(
+    mounts: Mounts, facility: FacilityHandle
+) -> None:
+    """The bytes stay under the name for the meantime, and that one is for this machine only."""
+    dataset = mounts.mount(facility, *OPTIONS, user="simple/root") / VISIT / "not-renamed"
+    dataset.mkdir()
+    (dataset / "scan").write_bytes(OLD)
+    (dataset / "scan.part").write_bytes(NEW)
+    facility.faults({"kind": "error", "endpoint": "ids/put", "status": 500})
+    with fails_with():
+        (dataset / "scan.part").rename(dataset / "scan")
+    said = resend(mounts, facility)
+    until(lambda: no_hidden(facility, dataset))
+    assert stored(facility, dataset) == {"scan": OLD}, said
