@@ -37,6 +37,7 @@ from icatfs.fs.moving import Move
 from icatfs.fs.newnames import LONGEST, datafile_name, dataset_name
 from icatfs.fs.publishing import dataset_of
 from icatfs.icat.records import DatafileRow, DatasetRow
+from icatfs.staging.journal import State
 from icatfs.staging.uploader import Target
 from icatfs.values import DatafileId, DatasetId, Kind
 
@@ -195,6 +196,8 @@ class Renaming:
         if failure is not None:
             self._overlay.move_draft(new_folder.key, draft, folder.key, old, old_raw)
             await draft.staged.rename(old_raw, f"{folder.name}/{old.name}")
+            if draft.is_local:  # nor is it to be sent under that name
+                await draft.staged.move(State.BEGUN, reason=str(failure))
             raise failure
         draft.staged.close(keep=False)
         return draft.node

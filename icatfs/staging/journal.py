@@ -46,14 +46,19 @@ class State(StrEnum):
 
 FOLLOWING: Mapping[State, frozenset[State]] = {
     State.BEGUN: frozenset({State.SEALED, State.BEGUN, State.ABANDONED}),
-    State.SEALED: frozenset({State.SENDING, State.STORED, State.SEALED, State.ABANDONED}),
-    State.SENDING: frozenset({State.STORED, State.SENDING, State.SEALED, State.ABANDONED}),
+    State.SEALED: frozenset(
+        {State.SENDING, State.STORED, State.SEALED, State.BEGUN, State.ABANDONED}
+    ),
+    State.SENDING: frozenset(
+        {State.STORED, State.SENDING, State.SEALED, State.BEGUN, State.ABANDONED}
+    ),
     State.STORED: frozenset(),
     State.ABANDONED: frozenset(),
 }
 """Which state may follow which: a sending file falls back to sealed when the upload fails, and
 stays if nobody knows whether it did; a state that follows itself has a new reason; a sealed file
-that is found at the facility is stored without having been sent again."""
+that is found at the facility is stored without having been sent again. One whose renaming failed
+has its name for the meantime again, and is begun again: nobody sends it under that."""
 
 PENDING = frozenset({State.BEGUN, State.SEALED, State.SENDING})
 
