@@ -196,7 +196,7 @@ class Renaming:
         if failure is not None:
             self._overlay.move_draft(new_folder.key, draft, folder.key, old, old_raw)
             await draft.staged.rename(old_raw, f"{folder.name}/{old.name}")
-            if draft.is_local:  # nor is it to be sent under that name
+            if self._publishing.is_temporary(old.name):  # nor is it to be sent under that name
                 await draft.staged.move(State.BEGUN, reason=str(failure))
             raise failure
         draft.staged.close(keep=False)
