@@ -393,8 +393,8 @@ def run(machine: type[Writing]) -> None:
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=30 if LONG else 1,
-            stateful_step_count=60 if LONG else 30,
+            max_examples=30 if LONG else 2,
+            stateful_step_count=60 if LONG else 25,
             deadline=None,
             database=None,
             phases=[Phase.generate],
