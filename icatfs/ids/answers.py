@@ -25,6 +25,7 @@ from icatfs.errors import (
     NotAFacility,
     NotFound,
     NotSupported,
+    ProtocolError,
     ReadOnly,
     RecallFailed,
     ServerError,
@@ -49,6 +50,30 @@ def check(status: int, headers: Mapping[str, str], body: bytes) -> bytes:
     if 200 <= status < 300:
         return body
     raise refusal(status, headers, body)
+
+
+def doubt(status: int, headers: Mapping[str, str], offset: int) -> IcatfsError | None:
+    """Why a body is not that of a file from ``offset`` on; None if nothing speaks against it.
+
+    The data service names neither coding nor range, and sends ``application/octet-stream`` whatever
+    it is (ids.server 2.1.1, getData): what says otherwise was changed, or made up, on the way.
+    """
+    if status != (206 if offset else 200):
+        return ProtocolError(
+            f"The data service answered HTTP {status} when asked from byte {offset} on."
+        )
+    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind == "text/html":
+        return NotAFacility(
+            "A page of HTML came instead of data: a proxy, or a page to log in, is in between."
+        )
+    coding = headers.get("content-encoding", "identity").strip().lower()
+    if coding != "identity":
+        return NotAFacility(f"A proxy in between sends the data as {coding[:40]}, unasked.")
+    first = headers.get("content-range", f"bytes {offset}-").strip().lower()
+    if kind == "multipart/byteranges" or not first.startswith(f"bytes {offset}-"):
+        return ProtocolError(f"Another part came than from byte {offset} on: {first[:40]}.")
+    return None
 
 
 def refusal(status: int, headers: Mapping[str, str], body: bytes) -> IcatfsError:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 
 from icatfs.errors import NotAFacility, ProtocolError
-from icatfs.ids.answers import check, refusal
+from icatfs.ids.answers import check, doubt, refusal
 from icatfs.transport import Lane
 from icatfs.values import DatafileId, OnlineStatus
 
@@ -347,14 +347,13 @@ def _from(offset: int) -> dict[str, str]:
 
 async def _check_begun(stream: ByteStream | MovedStream, offset: int) -> None:
     """Returns when this is the answer to a request from an offset; else ends it and raises."""
-    if stream.status == (206 if offset else 200):
+    why = doubt(stream.status, stream.headers, offset)
+    if why is None:
         return
     async with stream:
         if stream.status >= 300:
             raise refusal(stream.status, stream.headers, await stream.body())
-    raise ProtocolError(
-        f"The data service answered HTTP {stream.status} when asked from byte {offset} on."
-    )
+    raise why
 
 
 def _decoded(body: bytes, kind: type[T]) -> T:

@@ -19,12 +19,13 @@ from icatfs.errors import (
     NotAFacility,
     NotFound,
     NotSupported,
+    ProtocolError,
     ReadOnly,
     RecallFailed,
     ServerError,
     SessionLost,
 )
-from icatfs.ids.answers import check, refusal
+from icatfs.ids.answers import check, doubt, refusal
 
 SESSION = "99999999-9999-9999-9999-999999999999"
 ARCHIVED_DATASET = (
@@ -98,3 +99,37 @@ def test_a_good_answer_is_its_body() -> None:
 
 def test_an_empty_400_is_about_the_request() -> None:
     assert type(refusal(400, {}, b"")) is BadRequest
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "offset"),
+    [
+        (200, {}, 0),
+        (206, {}, 7),
+        (200, {"content-type": "application/octet-stream"}, 0),
+        (200, {"content-encoding": "Identity"}, 0),
+        (206, {"content-range": "bytes 7-9/10"}, 7),
+        (206, {"content-range": "Bytes 7-9/*"}, 7),
+    ],
+)
+def test_what_is_asked_for_is_taken(status: int, headers: dict[str, str], offset: int) -> None:
+    assert doubt(status, headers, offset) is None
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "offset", "kind"),
+    [
+        (206, {}, 0, ProtocolError),
+        (200, {}, 7, ProtocolError),
+        (204, {}, 0, ProtocolError),
+        (200, {"content-type": "text/HTML; charset=utf-8"}, 0, NotAFacility),
+        (206, {"content-encoding": "gzip"}, 7, NotAFacility),
+        (206, {"content-range": "bytes 70-79/80"}, 7, ProtocolError),
+        (206, {"content-range": "bytes */80"}, 7, ProtocolError),
+        (206, {"content-type": "multipart/byteranges; boundary=x"}, 7, ProtocolError),
+    ],
+)
+def test_what_is_not_asked_for_is_refused(
+    status: int, headers: dict[str, str], offset: int, kind: type[IcatfsError]
+) -> None:
+    assert type(doubt(status, headers, offset)) is kind

@@ -121,13 +121,14 @@ def test_a_chunked_body_that_breaks_off_is_not_whole(
         b"HTTP/1.1 200 OK\r\nname : value\r\n\r\n",
         b"HTTP/1.1 200 OK\r\n" + b"x" * 100_000,
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\nx",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\nabc",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-5\r\nabcde\r\n0\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nabcde\r\n0\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1" * 5000,
         b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nabcd",
     ],
-    ids=range(13),
+    ids=range(14),
 )
 def test_what_is_no_answer_is_a_broken_connection(data: bytes) -> None:
     with pytest.raises(Failed) as failed:
