@@ -27,6 +27,7 @@ Where to look for what::
 
     all contents of one folder (store > the others)
         store        who has what open, what is kept; the essay on the whole
+        shown        what may have been read, and be in the kernel's pages
         room         what may go to the disk: the budget of all, the free space
         eviction     removing what was used least recently; disk, what is asked of the system
         recorder     syncs, then records, some seconds after a change

@@ -86,8 +86,8 @@ class Cached:
         self.unchecked: Unchecked | None = None
         """The chunks to be checked, None when no more are."""
         self.precious = False
-        # mutable: whether anybody may have read some of this
-        self._shown = False
+        self.shown = False
+        """Whether anybody may have read some of this."""
 
     @property
     def name(self) -> str | None:
@@ -115,7 +115,7 @@ class Cached:
         self.on_disk, self.recorded = (record.held, record.recorded) if file.is_own else (0, 0)
         self.size = record.size
         self.precious = record.precious
-        self._shown = True
+        self.shown = True
         if record.pieces is None:
             self._is_unread = self._proved = True
             self.extents.add(0, record.held)
@@ -174,7 +174,7 @@ class Cached:
     def pread(self, offset: int, size: int) -> bytes:
         """Bytes that are not ``missing``. Fewer only where the local disk fails us."""
         if (number := offset // CHUNK) != self._ages.last_read:
-            self._shown = True
+            self.shown = True
             self._ages.was_read(number)
         if self.unchecked is not None:
             self._check(offset, offset + size)
@@ -331,8 +331,8 @@ class Cached:
 
     def reset(self) -> None:
         """The bytes are wrong: begin again with nothing, in a new data file."""
-        if self._shown:
-            self._shown = False
+        if self.shown:
+            self.shown = False
             self._house.withdrawals[self.version] += 1
         self._begin_again()
 

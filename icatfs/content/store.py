@@ -60,6 +60,7 @@ from icatfs.content.house import FILE_COST
 from icatfs.content.record import Record, mark_of
 from icatfs.content.recorder import Recorder
 from icatfs.content.room import Room
+from icatfs.content.shown import Shown
 from icatfs.sharing import service_nursery
 
 if TYPE_CHECKING:
@@ -116,6 +117,7 @@ class ContentStore:
         # mutable
         self._checked: dict[str, Unchecked | None] = {}
         """What is still to be compared of closed files that were open before."""
+        self._shown = Shown()
         self.withdrawals: Counter[ContentVersion] = Counter()
 
     # What others use.
@@ -140,9 +142,9 @@ class ContentStore:
         return False
 
     def is_begun(self, version: ContentVersion) -> bool:
-        """Whether some bytes of a version that is open are here."""
+        """Whether some bytes of a version are here and open, or may be in the kernel's pages."""
         cached = self._live.get(version)
-        return cached is not None and cached.extents.total > 0
+        return version in self._shown or (cached is not None and cached.extents.total > 0)
 
     def adopt(self, version: ContentVersion, source: Path) -> None:
         """Make a file with the bytes of this version the cached content; it may be moved away.
@@ -231,6 +233,8 @@ class ContentStore:
         """Nobody has it open any more."""
         if self._live.pop(cached.version, None) is None:
             return  # the store has ended before its user
+        if cached.shown:
+            self._shown.add(cached.version)
         record = cached.detach()
         if record is not None and not record.held:
             self._remove(record)

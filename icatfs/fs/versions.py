@@ -3,9 +3,9 @@
 IDS sends whatever is stored under an id at the moment, and does not say which version that is
 (ids.server 2.1.1, getData: no ETag, no Last-Modified). A CRC-32 tells when the last byte is there,
 but most programs that read here and there never come to that. So before bytes are fetched for a
-content of which some are here, the catalogue is asked whether the version is still the one; once a
-second for each datafile at most, which is how long a mixture could go unnoticed. The first bytes of
-a content cost no question.
+content of which some are here, or were and may still be in the kernel's pages, the catalogue is
+asked whether the version is still the one; once a second for each datafile at most, which is how
+long a mixture could go unnoticed. The first bytes of a content cost no question.
 
 *Against* asking for each stream: a program that jumps through a file has many of them a second.
 """
@@ -47,7 +47,7 @@ class OneVersion(Generic[Body]):
         ask: Callable[[DatafileId], Awaitable[DatafileRow | None]],
         is_begun: Callable[[ContentVersion], bool],
     ) -> None:
-        """``ask`` asks the catalogue now; ``is_begun`` tells whether some bytes are here."""
+        """``ask`` asks the catalogue now; ``is_begun`` tells if some bytes are here, or were."""
         # given
         self._source = source
         self._ask = ask

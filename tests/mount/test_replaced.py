@@ -55,6 +55,16 @@ def assert_old(found: dict[int, bytes | None], old: bytes) -> None:
     assert found[0] == old[:MIB]
 
 
+def is_there(path: Path, content: bytes) -> bool:
+    """Whether the file reads so; not yet, where the kernel has not been told of the new one."""
+    try:
+        return path.read_bytes() == content
+    except OSError as error:
+        if error.errno != errno.ESTALE:
+            raise
+        return False
+
+
 def refresh(point: Path) -> None:
     control.ask(control.socket_path(point), "refresh")
 
@@ -114,6 +124,37 @@ def test_a_file_replaced_under_a_new_id_is_another_file(mounts: Mounts, holdings
     found = pieces(fd, SIZE)
     assert_old(found, old)
     os.close(fd)
+    assert mounts.unmount(point).returncode == 0
+
+
+def test_pages_of_the_kernel_and_new_bytes_are_not_mixed(
+    mounts: Mounts, holdings: Holdings
+) -> None:
+    """The cache has dropped the old bytes, the kernel has some of them still."""
+    names = holdings.facility.search("SELECT df.name, df.id FROM Datafile df WHERE df.id = 8")
+    ((other, number),) = names
+    Holdings(holdings.facility, holdings.database, number).store(7, 14 * MIB)
+    old = holdings.store(3, 12 * MIB)
+    point = mounts.mount(holdings.facility, "--cache-size", "16M")
+    path = point / DATASET / NAME
+    assert path.read_bytes() == old
+    evicted = mounts.status(point)["content"]["evicted_files"]
+    assert len((point / DATASET / other).read_bytes()) == 14 * MIB
+    until(lambda: mounts.status(point)["content"]["evicted_files"] > evicted)
+    time.sleep(1.1)  # for a second a version is believed to be the facility's
+    new = holdings.store(5, 12 * MIB)
+    with path.open("rb", buffering=0) as file:
+        os.posix_fadvise(file.fileno(), 0, 4 * MIB, os.POSIX_FADV_DONTNEED)
+        try:
+            found = b"".join(iter(lambda: file.read(MIB), b""))
+        except OSError as error:
+            if error.errno not in (errno.ESTALE, errno.EIO):
+                raise
+        else:
+            is_whole = found in (old, new)
+            assert is_whole, "a mixture"
+    refresh(point)
+    until(lambda: is_there(path, new))
     assert mounts.unmount(point).returncode == 0
 
 
