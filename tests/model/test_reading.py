@@ -1,14 +1,24 @@
-"""Random reading under random faults: the facility's bytes, or a documented errno; and no storm.
+"""Random reading under random trouble: the facility's bytes, or a documented errno; and no storm.
 
-``ICATFS_LONG=1`` makes it a run of some ten minutes.
+Two mounts share a cache on a small disk. What goes wrong: every fault that the facility has, data
+that go to the archive, datafiles that are replaced, processes that are killed, bytes of the cache
+that flip, a disk that fills, a wall clock that jumps. ``ICATFS_LONG=1`` makes it some ten minutes.
+
+A file may have several contents when it was replaced and nobody has told the mounts; but whoever
+has it open, and whoever reads it all, sees one of them. (Nothing is replaced while a stream runs,
+or within a second of that: so long a mixture goes unnoticed, see `icatfs.fs.versions`.)
 """
 
 from __future__ import annotations
 
 import os
 import signal
+import time
+import zlib
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, ClassVar
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
@@ -23,213 +33,394 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from support.trouble import DATA, LASTING, PASSING, documented, is_right, read_at
+from support.clocks import DAY, WallClock, wall_clock
+from support.disks import Disk, small_disk
+from support.mounts import Mounts, until
+from support.replacing import Holdings
+from support.trouble import (
+    DATA,
+    LASTING,
+    OF_NO_CONCERN,
+    PASSING,
+    TAPE,
+    documented,
+    is_right,
+    read_at,
+)
 
+from icatfs import control
 from icatfs.cli.measure import children
+from icatfs.facility.certificates import self_signed
+from icatfs.facility.faults import KINDS
 from icatfs.facility.testing import FacilityHandle, running_facility
+from icatfs.fuse import mountpoint
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
-
-    from support.mounts import Mounts
 
 LONG = bool(os.environ.get("ICATFS_LONG"))
 BIG = "LARGE/BIG-1/1"
-SMALL = 8
-FILES = [f"images/image-{number:04d}.raw" for number in (1, 2, 3)]
+SMALL, SMALL_BYTES = 8, 10_000
+IMAGES = 3
+IMAGE_BYTES = 4 * 2**20
+DATASETS = (1, 2)
+"""Of the small files and of the images."""
+VICTIM = 0
+"""The image whose stored bytes may flip: only its end tells, so who reads a part may be deceived.
+On their way bytes may flip of the small files only."""
 REQUESTS_PER_READ = 20
 """Readers may be answered by two attempts of six requests each, and the kernel asks twice."""
+ROOM = 2**30
+"""What a cache leaves free on its disk."""
+DISK = ROOM + 40 * 2**20
+BELIEVED_S = 1.1
 
 offsets = st.integers(0, 4 * 2**20)
 sizes = st.sampled_from([1, 4096, 65_536, 300_000, 2**20, 2**22])
-files = st.integers(0, len(FILES) + SMALL - 1)
+files = st.integers(0, IMAGES + SMALL - 1)
+places = st.integers(0, 1)
+
+
+@dataclass
+class File:
+    """One file; ``contents`` are what an open may give now, the facility's last."""
+
+    path: str
+    holdings: Holdings
+    contents: list[bytes]
+    is_doubtful: bool = False
+    """Whether bits of it may have flipped in this run."""
+
+
+@dataclass
+class Site:
+    """What all runs have in common."""
+
+    facility: FacilityHandle
+    mounts: Mounts
+    options: list[object]
+    files: list[File]
+    disk: Disk | None
+    clock: WallClock | None
+    jump_s: int
+    replaced: int = 0
+
+
+@dataclass(eq=False)
+class Opened:
+    """A file that a program has open, and what its content may be: less with each read."""
+
+    file: File
+    place: int
+    fd: int
+    contents: list[bytes]
+    is_read: bool = field(default=False)
 
 
 class Reading(RuleBasedStateMachine):
-    """One mount, its facility, and programs that read."""
+    """Two mounts, their facility, and programs that read."""
 
-    facility: ClassVar[FacilityHandle]
-    mounts: ClassVar[Mounts]
-    contents: ClassVar[list[bytes]]
-    names: ClassVar[list[str]]
-    point: Path
+    site: Site
 
     opened = Bundle("opened")
 
     def __init__(self) -> None:
         super().__init__()
-        self.handles: set[int] = set()
-        self.bits_flipped = False
-        """Whether bytes may have been wrong on the way: only the end of a file tells."""
+        self.handles: list[Opened] = []
+        self.points: list[Path] = []
         self.reads = 0
 
     @initialize(cache_size=st.sampled_from(["16M", "1G"]))
     def begin(self, cache_size: str) -> None:
         self.cache_size = cache_size
-        self.facility.clear_faults()
-        self.facility.reset_counters()
-        self.mount()
+        self.mend()
+        self.site.facility.reset_counters()
+        for file in self.site.files:
+            file.is_doubtful = False
+            del file.contents[:-1]
+        self.points = [self.mount(place) for place in (0, 1)]
 
-    def mount(self) -> None:
-        self.point = self.mounts.mount(
-            self.facility, "--cache-size", self.cache_size, user="simple/root"
+    def mount(self, place: int) -> Path:
+        options = ["--cache-size", self.cache_size, "--recall-wait", "1", *self.site.options]
+        return self.site.mounts.mount(
+            self.site.facility, *options, name=f"mnt{place}", user="simple/root"
         )
 
+    def mend(self) -> None:
+        """All is well at the facility."""
+        self.site.facility.clear_faults()
+        self.site.facility.restore(datasets=DATASETS)
+
+    # Trouble at the facility and on the way.
+
     @rule(
-        fault=st.sampled_from(PASSING),
+        fault=st.sampled_from([*PASSING, *OF_NO_CONCERN]),
         times=st.integers(1, 3),
-        file=st.none() | st.integers(0, len(FILES) - 1),
+        file=st.none() | files,
     )
     def something_goes_wrong(self, fault: dict[str, Any], times: int, file: int | None) -> None:
-        self.bits_flipped |= fault["kind"] == "corrupt"
         more: dict[str, Any] = {"times": times, "endpoint": DATA}
-        if file is not None and fault["kind"] != "corrupt":
-            more["entity"] = {"datafile": SMALL + 1 + file}
-        self.facility.faults({**fault, **more})
+        if fault["kind"] == "corrupt":
+            more["entity"] = {"dataset": DATASETS[0]}
+            for one in self.site.files[IMAGES:]:
+                one.is_doubtful = True
+        elif file is not None:
+            more["entity"] = {"datafile": self.site.files[file].holdings.datafile}
+        self.site.facility.faults({**fault, **more})
 
-    @rule(fault=st.sampled_from(LASTING[:-1]), file=st.integers(0, len(FILES) - 1))
+    @rule(fault=st.sampled_from(LASTING[:-1]), file=st.integers(0, IMAGES - 1))
     def something_is_wrong_with_a_stored_file(self, fault: dict[str, Any], file: int) -> None:
-        self.bits_flipped |= fault["kind"] == "corrupt"
-        self.facility.faults({**fault, "entity": {"datafile": SMALL + 1 + file}})
+        one = self.site.files[VICTIM if fault["kind"] == "corrupt" else file]
+        one.is_doubtful |= fault["kind"] == "corrupt"
+        self.site.facility.faults({**fault, "entity": {"datafile": one.holdings.datafile}})
 
     @rule()
     def all_is_well_again(self) -> None:
-        self.facility.clear_faults()
+        self.mend()
 
-    @rule(file=files, offset=offsets, size=sizes)
-    def read(self, file: int, offset: int, size: int) -> None:
-        self.checked(file, offset, size)
+    @rule(fault=st.none() | st.sampled_from(TAPE), file=files, place=places)
+    def a_dataset_goes_to_the_archive(
+        self, fault: dict[str, Any] | None, file: int, place: int
+    ) -> None:
+        """And is wanted at once; of what never comes back, for a moment only."""
+        if fault is not None:
+            self.site.facility.faults(fault)
+        self.site.facility.archive(datasets=[DATASETS[file < IMAGES]])
+        self.whole(file, place)
+        if fault is not None and fault["kind"] == "restore_never":
+            self.mend()
 
-    @rule(file=files)
-    def read_it_whole(self, file: int) -> None:
-        self.whole(file)
+    @rule(file=files, longer=st.sampled_from([0, 0, 1, -1, 4096]), is_new=st.booleans())
+    def a_file_is_replaced(self, file: int, longer: int, is_new: bool) -> None:
+        site, one = self.site, self.site.files[file]
+        self.mend()  # a wrong size would be mended into the new one
+        until(self.nothing_streams)
+        time.sleep(BELIEVED_S)
+        site.replaced += 1
+        if is_new:
+            one.holdings.renumber(10_000)
+        size = (IMAGE_BYTES if file < IMAGES else SMALL_BYTES) + longer
+        one.contents.append(one.holdings.store(1000 + site.replaced, size))
+        for handle in self.handles:
+            if handle.file is one and not handle.is_read:
+                handle.contents.append(one.contents[-1])
 
-    @rule(file=files, readers=st.integers(2, 6))
-    def read_it_together(self, file: int, readers: int) -> None:
-        with ThreadPoolExecutor(readers) as pool:
-            list(pool.map(self.whole, [file] * readers))
-
-    @rule(target=opened, file=files)
-    def open(self, file: int) -> Any:
-        fds: list[int] = []
-        with documented():
-            fds.append(os.open(self.path(file), os.O_RDONLY))
-        self.handles.update(fds)
-        return multiple(*((file, fd) for fd in fds))
-
-    @rule(handle=opened, offset=offsets, size=sizes)
-    def read_what_is_open(self, handle: tuple[int, int], offset: int, size: int) -> None:
-        file, fd = handle
-        if fd in self.handles:
-            self.compared(file, fd, offset, size)
-
-    @rule(handle=consumes(opened))
-    def close(self, handle: tuple[int, int]) -> None:
-        if handle[1] in self.handles:
-            self.handles.remove(handle[1])
-            os.close(handle[1])
-
-    @rule(file=files)
-    def the_kernel_forgets_its_pages(self, file: int) -> None:
-        fd = os.open(self.path(file), os.O_RDONLY)
-        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-        os.close(fd)
+    def nothing_streams(self) -> bool:
+        status = [self.site.mounts.status(point) for point in self.points]
+        return not any(one["transfer"]["streams"] for one in status)
 
     @rule()
-    def the_worker_is_killed(self) -> None:
-        for child in children(self.mounts.status(self.point)["pid"]):
+    def the_listings_are_asked_for_again(self) -> None:
+        for point in self.points:
+            control.ask(control.socket_path(point), "refresh")
+            for one in self.site.files:
+                until(lambda path=point / BIG / one.path, one=one: is_shown(path, one.contents[-1]))
+        for one in self.site.files:
+            del one.contents[:-1]
+
+    # Trouble at home.
+
+    @rule(place=places)
+    def the_worker_is_killed(self, place: int) -> None:
+        for child in children(self.site.mounts.status(self.points[place])["pid"]):
             os.kill(child, signal.SIGKILL)
+
+    @rule(place=places)
+    def a_daemon_is_killed(self, place: int) -> None:
+        self.close_all(place)
+        point = self.points[place]
+        os.kill(self.site.mounts.status(point)["pid"], signal.SIGKILL)
+        until(lambda: mountpoint.is_dead(point))
+        self.points[place] = self.mount(place)
 
     @rule(flip=st.booleans())
     def mount_again(self, flip: bool) -> None:
         self.close_all()
-        assert self.mounts.unmount(self.point).returncode == 0
+        for point in self.points:
+            assert self.site.mounts.unmount(point).returncode == 0
         if flip:
             self.flip_a_byte()
-        self.mount()
+        self.points = [self.mount(place) for place in (0, 1)]
 
     def flip_a_byte(self) -> None:
         """One wrong byte in the middle of each cached file."""
-        for path in (self.mounts.folder / "cache").rglob("data/*"):
+        for path in (self.site.mounts.folder / "cache").rglob("data/*"):
             size = path.stat().st_size
             with open(path, "r+b") as stream:
                 stream.seek(size // 2)
                 byte = stream.read(1)
                 stream.seek(size // 2)
-                stream.write(bytes([byte[0] ^ 1]) if byte else b"")
+                with suppress(OSError):  # a hole of a disk that is full
+                    stream.write(bytes([byte[0] ^ 1]) if byte else b"")
+
+    @rule(left=st.sampled_from([0, 2**19, 8 * 2**20, DISK - ROOM, *([DISK] if LONG else [])]))
+    def the_disk_fills(self, left: int) -> None:
+        """To what a cache leaves free and a bit more; in long runs it is full, too."""
+        if self.site.disk is not None:
+            self.site.disk.fill(DISK if left == DISK else DISK - ROOM - left)
+
+    @rule(jump=st.integers(-1, 1))
+    def the_clock_jumps(self, jump: int) -> None:
+        if self.site.clock is not None:
+            self.site.clock.jump(jump * self.site.jump_s)
+
+    # Reading.
+
+    @rule(file=files, offset=offsets, size=sizes, place=places)
+    def read(self, file: int, offset: int, size: int, place: int) -> None:
+        handle = self.open_one(file, place)
+        if handle is not None:
+            self.compared(handle, offset, size)
+            os.close(handle.fd)
+
+    @rule(file=files, place=places)
+    def read_it_whole(self, file: int, place: int) -> None:
+        self.whole(file, place)
+
+    @rule(file=files, readers=st.integers(2, 6))
+    def read_it_together(self, file: int, readers: int) -> None:
+        with ThreadPoolExecutor(readers) as pool:
+            list(pool.map(self.whole, [file] * readers, [0, 1] * readers))
+
+    @rule(target=opened, file=files, place=places)
+    def open(self, file: int, place: int) -> Any:
+        handle = self.open_one(file, place)
+        if handle is None:
+            return multiple()
+        self.handles.append(handle)
+        return handle
+
+    @rule(handle=opened, offset=offsets, size=sizes)
+    def read_what_is_open(self, handle: Opened, offset: int, size: int) -> None:
+        if handle in self.handles:
+            self.compared(handle, offset, size)
+
+    @rule(handle=consumes(opened))
+    def close(self, handle: Opened) -> None:
+        if handle in self.handles:
+            self.handles.remove(handle)
+            os.close(handle.fd)
+
+    @rule(file=files, place=places)
+    def the_kernel_forgets_its_pages(self, file: int, place: int) -> None:
+        handle = self.open_one(file, place)
+        if handle is not None:
+            os.posix_fadvise(handle.fd, 0, 0, os.POSIX_FADV_DONTNEED)
+            os.close(handle.fd)
+
+    # Checks.
 
     @invariant()
     def the_server_sees_no_storm(self) -> None:
-        asked = self.facility.counters()["requests"].get(DATA, 0)
+        asked = self.site.facility.counters()["requests"].get(DATA, 0)
         assert asked <= REQUESTS_PER_READ * (self.reads + 1), (asked, self.reads)
 
     def teardown(self) -> None:
         self.close_all()
-        if hasattr(self, "point"):
-            assert self.mounts.unmount(self.point, "--lazy").returncode == 0
+        if self.site.clock is not None:
+            self.site.clock.jump(0)
+        for point in self.points:
+            assert self.site.mounts.unmount(point, "--lazy").returncode == 0
+        if self.site.disk is not None:
+            self.site.disk.fill(0)
+        assert "Traceback" not in self.site.mounts.log()
 
-    def close_all(self) -> None:
-        for fd in self.handles:
-            os.close(fd)
-        self.handles.clear()
+    def close_all(self, place: int | None = None) -> None:
+        for handle in [one for one in self.handles if place in (None, one.place)]:
+            os.close(handle.fd)
+            self.handles.remove(handle)
 
-    # Checks.
-
-    def path(self, file: int) -> Path:
-        return self.point / BIG / self.names[file]
-
-    def checked(self, file: int, offset: int, size: int) -> None:
+    def open_one(self, file: int, place: int) -> Opened | None:
+        one = self.site.files[file]
+        contents = list(one.contents)
         with documented():
-            fd = os.open(self.path(file), os.O_RDONLY)
-            try:
-                self.compared(file, fd, offset, size)
-            finally:
-                os.close(fd)
+            return Opened(
+                one, place, os.open(self.points[place] / BIG / one.path, os.O_RDONLY), contents
+            )
+        return None
 
-    def compared(self, file: int, fd: int, offset: int, size: int) -> None:
-        """Read; what comes is right, and complete."""
+    def compared(self, handle: Opened, offset: int, size: int) -> None:
+        """Read; what comes is right, complete, and of the same content as what came before."""
         self.reads += 1
         with documented():
-            data = read_at(fd, size, offset)
-            right = is_right(fd, data, self.contents[file], offset, size)
-            assert right or self.bits_flipped, (file, offset, size, len(data))
+            data = read_at(handle.fd, size, offset)
+            like = [
+                content
+                for content in handle.contents
+                if is_right(handle.fd, data, content, offset, size)
+            ]
+            if not handle.file.is_doubtful:
+                assert like, (handle.file.path, offset, size, len(data))
+                handle.contents = like
+            handle.is_read |= bool(data)
 
-    def whole(self, file: int) -> None:
-        """Read in pieces to the end, as cat does: all of it, or an error on the way."""
+    def whole(self, file: int, place: int) -> None:
+        """Read in pieces to the end, as cat does: all of one content, or an error on the way."""
         self.reads += 8
         pieces = []
-        with documented(), open(self.path(file), "rb", buffering=0) as stream:
+        one = self.site.files[file]
+        contents = list(one.contents)
+        with documented(), open(self.points[place] / BIG / one.path, "rb", buffering=0) as stream:
             while piece := stream.read(2**17):
                 pieces.append(piece)
-            assert b"".join(pieces) == self.contents[file], file
+            is_one_of_them = b"".join(pieces) in contents
+            assert is_one_of_them, one.path
 
 
-@pytest.fixture
-def facility() -> Iterator[FacilityHandle]:
-    with running_facility(
-        "--holdings", "large", "--size", str(SMALL), "--storage", "single"
-    ) as started:
-        yield started
+def is_shown(path: Path, content: bytes) -> bool:
+    """Whether a mount knows of the facility's last content of a file."""
+    try:
+        shown = os.getxattr(path, "user.icat.checksum").decode()
+    except FileNotFoundError:
+        return False
+    return shown == f"{zlib.crc32(content):x}"
 
 
-@pytest.mark.timeout(1200)
-def test_readers_get_the_right_bytes_or_an_error(mounts: Mounts, facility: FacilityHandle) -> None:
-    query = "SELECT df.{} FROM Datafile df WHERE df.dataset.name = 'many' ORDER BY df.id"
-    small = [f"many/{name}" for name in facility.search(query.format("name"))]
-    numbers = [int(number) for number in facility.search(query.format("id"))]
-    Reading.facility, Reading.mounts = facility, mounts
-    Reading.names = [*FILES, *small]
-    images = range(SMALL + 1, SMALL + 1 + len(FILES))
-    Reading.contents = [facility.content(number) for number in [*images, *numbers]]
-    run_state_machine_as_test(
-        Reading,
-        settings=settings(
-            max_examples=80 if LONG else 4,
-            stateful_step_count=100 if LONG else 40,
-            deadline=None,
-            phases=[Phase.generate],
-            derandomize=not LONG,
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
+def test_every_kind_of_fault_is_among_the_troubles() -> None:
+    troubles = [*PASSING, *LASTING, *TAPE, *OF_NO_CONCERN]
+    assert {one["kind"] for one in troubles} == KINDS
+
+
+@pytest.mark.timeout(2400)
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "TLS"])
+def test_readers_get_the_right_bytes_or_an_error(
+    mounts: Mounts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tls: bool
+) -> None:
+    authority = self_signed(tmp_path) if tls else None
+    options = ["--certificate", str(authority)] if tls else []
+    facility_options = ["--holdings", "large", "--size", str(SMALL), "--storage", "dataset"]
+    data = tmp_path / "facility"
+    with (
+        running_facility(*facility_options, *options, data=data) as facility,
+        small_disk(mounts.folder / "cache", DISK) as disk,
+    ):
+        query = "SELECT df.id, df.name FROM Datafile df WHERE df.dataset.name = '{}' ORDER BY df.id"
+        found = [("images", row) for row in facility.search(query.format("images"))[:IMAGES]]
+        found += [("many", row) for row in facility.search(query.format("many"))]
+        Reading.site = Site(
+            facility,
+            mounts,
+            ["--ca-file", authority] if tls else [],
+            [
+                File(
+                    f"{dataset}/{name}",
+                    Holdings(facility, data / "catalogue.sqlite", number),
+                    [facility.content(number)],
+                )
+                for dataset, (number, name) in found
+            ],
+            disk,
+            wall_clock(tmp_path, monkeypatch),
+            jump_s=3600 if tls else 400 * DAY,  # certificates are of today
+        )
+        run_state_machine_as_test(
+            Reading,
+            settings=settings(
+                max_examples=40 if LONG else 2,
+                stateful_step_count=100 if LONG else 40,
+                deadline=None,
+                phases=[Phase.generate],
+                derandomize=not LONG,
+                suppress_health_check=list(HealthCheck),
+            ),
+        )

@@ -33,9 +33,9 @@ class Holdings:
         self._run(facts, size, f"{zlib.crc32(data):x}", self.datafile)
         return data
 
-    def renumber(self) -> None:
+    def renumber(self, by: int = 1000) -> None:
         """The same name gets a new id, as when a dataset is ingested again."""
-        old, self.datafile = self.datafile, self.datafile + 1000
+        old, self.datafile = self.datafile, self.datafile + by
         for table, column in (("_stored", "datafile_id"), ("Datafile", "id")):
             change = f"UPDATE {table} SET {column} = ? WHERE {column} = ?"
             self._run(change, self.datafile, old)

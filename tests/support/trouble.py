@@ -53,6 +53,16 @@ LASTING: list[dict[str, Any]] = [
 ]
 """Of a stored file, until it is mended. The last costs some silences of 20 s to find out."""
 
+TAPE: list[dict[str, Any]] = [
+    {"kind": "restore_slow", "seconds": 0.2},
+    {"kind": "restore_fails"},
+    {"kind": "restore_never"},
+]
+"""Of data that went to the archive."""
+
+OF_NO_CONCERN: list[dict[str, Any]] = [{"kind": "read_only"}, {"kind": "disk_full"}]
+"""To who reads."""
+
 
 @contextmanager
 def documented() -> Iterator[None]:
