@@ -14,10 +14,9 @@ from __future__ import annotations
 import os
 import signal
 import time
-import zlib
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -36,7 +35,7 @@ from hypothesis.stateful import (
 from support.clocks import DAY, WallClock, wall_clock
 from support.disks import Disk, small_disk
 from support.mounts import Mounts, until
-from support.replacing import Holdings
+from support.replacing import Holdings, is_shown
 from support.trouble import (
     DATA,
     LASTING,
@@ -44,6 +43,7 @@ from support.trouble import (
     PASSING,
     TAPE,
     documented,
+    flip_a_bit,
     is_right,
     read_at,
 )
@@ -214,7 +214,7 @@ class Reading(RuleBasedStateMachine):
         for point in self.points:
             control.ask(control.socket_path(point), "refresh")
             for one in self.site.files:
-                until(lambda path=point / BIG / one.path, one=one: is_shown(path, one.contents[-1]))
+                until(partial(is_shown, point / BIG / one.path, one.contents[-1]))
         for one in self.site.files:
             del one.contents[:-1]
 
@@ -239,19 +239,9 @@ class Reading(RuleBasedStateMachine):
         for point in self.points:
             assert self.site.mounts.unmount(point).returncode == 0
         if flip:
-            self.flip_a_byte()
+            for path in (self.site.mounts.folder / "cache").rglob("data/*"):
+                flip_a_bit(path)
         self.points = [self.mount(place) for place in (0, 1)]
-
-    def flip_a_byte(self) -> None:
-        """One wrong byte in the middle of each cached file."""
-        for path in (self.site.mounts.folder / "cache").rglob("data/*"):
-            size = path.stat().st_size
-            with open(path, "r+b") as stream:
-                stream.seek(size // 2)
-                byte = stream.read(1)
-                stream.seek(size // 2)
-                with suppress(OSError):  # a hole of a disk that is full
-                    stream.write(bytes([byte[0] ^ 1]) if byte else b"")
 
     @rule(left=st.sampled_from([0, 2**19, 8 * 2**20, DISK - ROOM, *([DISK] if LONG else [])]))
     def the_disk_fills(self, left: int) -> None:
@@ -332,12 +322,11 @@ class Reading(RuleBasedStateMachine):
 
     def open_one(self, file: int, place: int) -> Opened | None:
         one = self.site.files[file]
-        contents = list(one.contents)
+        opened: list[Opened] = []
         with documented():
-            return Opened(
-                one, place, os.open(self.points[place] / BIG / one.path, os.O_RDONLY), contents
-            )
-        return None
+            fd = os.open(self.points[place] / BIG / one.path, os.O_RDONLY)
+            opened.append(Opened(one, place, fd, list(one.contents)))
+        return opened[0] if opened else None
 
     def compared(self, handle: Opened, offset: int, size: int) -> None:
         """Read; what comes is right, complete, and of the same content as what came before."""
@@ -365,15 +354,6 @@ class Reading(RuleBasedStateMachine):
                 pieces.append(piece)
             is_one_of_them = b"".join(pieces) in contents
             assert is_one_of_them, one.path
-
-
-def is_shown(path: Path, content: bytes) -> bool:
-    """Whether a mount knows of the facility's last content of a file."""
-    try:
-        shown = os.getxattr(path, "user.icat.checksum").decode()
-    except FileNotFoundError:
-        return False
-    return shown == f"{zlib.crc32(content):x}"
 
 
 def test_every_kind_of_fault_is_among_the_troubles() -> None:

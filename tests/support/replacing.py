@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import zlib
 from contextlib import contextmanager
@@ -54,3 +55,12 @@ def replaceable(folder: Path, name: str) -> Iterator[Holdings]:
     with running_facility("--storage", "single", data=folder) as facility:
         ids = facility.search(f"SELECT df.id FROM Datafile df WHERE df.name = '{name}'")
         yield Holdings(facility, folder / "catalogue.sqlite", int(ids[0]))
+
+
+def is_shown(path: Path, content: bytes) -> bool:
+    """Whether a mount knows of the facility's last content of a file."""
+    try:
+        shown = os.getxattr(path, "user.icat.checksum").decode()
+    except FileNotFoundError:
+        return False
+    return shown == f"{zlib.crc32(content):x}"

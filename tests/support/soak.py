@@ -1,10 +1,12 @@
 """Many programs read through one mount, for minutes, while everything goes wrong at random.
 
-Readers (cat, random and backward reads, cp -r, h5py) compare every byte with what the facility has.
-Meanwhile faults come and go, sessions are lost, the facility is killed and started again, the
-processes below the mount's are killed, the kernel's pages are dropped. At the end all is well
-again: then every file must be readable, no stream and no waiter may be left, and the mount goes
-quietly.
+Readers (cat, random and backward reads, cp -r, h5py) compare every byte with what the facility has,
+through two mounts that share a cache on a small disk; over TLS if the seed is odd. Meanwhile faults
+come and go, sessions are lost, the facility is killed and started again, data go to the archive,
+files are replaced, the processes below the mounts' are killed and so is the second mount, the
+kernel's pages are dropped, the disk fills, bytes of the cache flip while nothing is mounted, the
+wall clock jumps. At the end all is well again: then every file must be readable, no stream and no
+waiter may be left, and the mounts go quietly.
 
 It fails for a wrong byte, for an errno that the README does not tell of, for a storm of requests,
 for memory or descriptors that do not come back, and for a traceback in the log.
@@ -27,21 +29,42 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
+from icatfs import control
 from icatfs.cli.measure import children, usage
+from icatfs.facility.certificates import self_signed
 from icatfs.facility.handle import FacilityHandle
+from icatfs.fuse.mountpoint import is_dead
+from support.clocks import DAY, wall_clock
+from support.disks import small_disk
 from support.mounts import Mounts, until
-from support.trouble import DATA, DOCUMENTED, LASTING, PASSING, is_right, read_at
+from support.replacing import Holdings, is_shown
+from support.trouble import (
+    DATA,
+    DOCUMENTED,
+    LASTING,
+    OF_NO_CONCERN,
+    PASSING,
+    TAPE,
+    flip_a_bit,
+    is_right,
+    read_at,
+)
 from support.uploads import hdf5, upload
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 MIB = 2**20
+VISIT = "LARGE/BIG-1/1"
 READERS = 6
 MOST_RSS_MIB = 256
 REQUESTS_PER_ERROR = 12
@@ -51,6 +74,12 @@ IMAGES = 12
 VICTIMS = {"image-0003.raw", "image-0007.raw"}
 CACHE = "64M"
 """A third of what is read: so files come and go, and the largest do not fit."""
+DISK = 2**30 + 96 * MIB
+"""A mount leaves 1 GiB of it free."""
+DATASETS = {"many": 1, "images": 2}
+BELIEVED_S = 1.1
+"""For so long a version of a file may be taken for the facility's though it was replaced."""
+REPLACED = {f"image-{number:04d}.raw" for number in (5, 9, 11)}
 LAST_LOOK_S = 180.0
 _H5PY = """
 import errno, sys, h5py
@@ -74,6 +103,7 @@ class Tally:
     operations: Counter[str] = field(default_factory=Counter)
     errors: Counter[str] = field(default_factory=Counter)
     troubles: Counter[str] = field(default_factory=Counter)
+    streams: Counter[str] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
     reads: int = 0
     bytes_read: int = 0
@@ -98,9 +128,44 @@ class Tally:
             print(f"soak: WRONG: {words}", file=sys.stderr, flush=True)
 
 
-@dataclass(frozen=True)
+class Gate:
+    """Readers pass it; it can be closed, for what must happen while nobody reads."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._inside = 0
+        self._is_closed = False
+
+    @contextmanager
+    def passed(self) -> Iterator[None]:
+        """Somebody reads."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._is_closed)
+            self._inside += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._inside -= 1
+                self._changed.notify_all()
+
+    @contextmanager
+    def closed(self) -> Iterator[None]:
+        """Nobody reads."""
+        with self._changed:
+            self._is_closed = True
+            self._changed.wait_for(lambda: not self._inside)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._is_closed = False
+                self._changed.notify_all()
+
+
+@dataclass
 class Truth:
-    """A file as the facility has it."""
+    """A file as the facility has it; what is there changes while the gate is closed."""
 
     path: str
     number: int
@@ -113,20 +178,29 @@ class Truth:
 class Server:
     """The facility in a process that can be killed, and started again at the same place."""
 
-    def __init__(self, folder: Path, tally: Tally) -> None:
+    def __init__(self, folder: Path, tally: Tally, authority: Path | None) -> None:
         with socket.socket() as found:
             found.bind(("127.0.0.1", 0))
             self._port = found.getsockname()[1]
         self._folder = folder
         self._tally = tally
+        self._authority = authority
+        # Its clock is right, whatever the mounts' is.
+        self._environ = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
         self.handle = self._start()
 
     def _start(self) -> FacilityHandle:
         command = [sys.executable, "-m", "icatfs.facility", "--until-eof", "--holdings", "large"]
-        command += ["--size", "20", "--storage", "single"]
+        command += ["--size", "20", "--storage", "dataset", "--restore-delay", "0.3"]
         command += ["--data", str(self._folder), "--port", str(self._port)]
+        if self._authority is not None:
+            command += ["--certificate", str(self._authority)]
         self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=self._environ,
         )
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
@@ -166,15 +240,34 @@ class Soak:
         self._ends_at = time.monotonic() + 60 * minutes
         self._seed = seed
         self._tally = Tally()
-        self._server = Server(folder / "facility", self._tally)
+        self._gate = Gate()
+        self._stack = ExitStack()
+        patch = self._stack.enter_context(pytest.MonkeyPatch.context())
+        authority = self_signed(folder) if seed % 2 else None
+        self._server = Server(folder / "facility", self._tally, authority)
+        self._clock = wall_clock(folder, patch)
+        self._jump_s = 3600 if authority else 400 * DAY  # certificates are of today
+        self._options = ["--ca-file", authority] if authority else []
         self._truths = self._prepare()
         self._mounts = Mounts(folder)
-        self._point = self._mounts.mount(
-            self._server.handle, "--cache-size", CACHE, user="simple/root"
+        self._disk = self._stack.enter_context(small_disk(folder / "cache", DISK))
+        self._points = [self._mount(0), self._mount(1)]
+        self._look_at_first()
+
+    def _mount(self, place: int) -> Path:
+        options = ["--cache-size", CACHE, "--recall-wait", "20", *self._options]
+        return self._mounts.mount(
+            self._server.handle, *options, name=f"mnt{place}", user="simple/root"
         )
-        self._root = self._point / "LARGE/BIG-1/1"
-        self._pid: int = self._mounts.status(self._point)["pid"]
+
+    def _look_at_first(self) -> None:
+        """What the first mount has at its beginning."""
+        self._pid: int = self._mounts.status(self._points[0])["pid"]
         self._descriptors = self._count_descriptors()
+
+    def _root(self, dice: random.Random) -> Path:
+        """The visit, seen through one of the mounts."""
+        return dice.choice(self._points) / VISIT
 
     def _prepare(self) -> list[Truth]:
         """Files of every kind, and what is in them."""
@@ -228,7 +321,8 @@ class Soak:
         while not self._is_over:
             _, work = dice.choices(kinds, weights)[0]
             try:
-                work(dice)
+                with self._gate.passed():
+                    work(dice)
             except OSError as error:
                 self._failed(errno.errorcode.get(error.errno or 0, str(error)))
 
@@ -241,7 +335,7 @@ class Soak:
         truth = dice.choice(self._truths)
         self._tally.read("cat", len(truth.content))
         pieces = []
-        with open(self._root / truth.path, "rb", buffering=0) as file:
+        with open(self._root(dice) / truth.path, "rb", buffering=0) as file:
             if dice.random() < 0.5:
                 os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
             while piece := file.read(dice.choice([4096, 2**17, 2**20])):
@@ -251,7 +345,7 @@ class Soak:
 
     def _at_random(self, dice: random.Random) -> None:
         truth = dice.choice(self._truths)
-        with open(self._root / truth.path, "rb", buffering=0) as file:
+        with open(self._root(dice) / truth.path, "rb", buffering=0) as file:
             for _ in range(dice.randrange(1, 30)):
                 size = dice.choice([1, 4096, 65_536, 2**18, 2**20])
                 self._compare(file.fileno(), truth, dice.randrange(len(truth.content)), size)
@@ -259,7 +353,7 @@ class Soak:
     def _backwards(self, dice: random.Random) -> None:
         truth = dice.choice(self._truths)
         step = dice.choice([2**16, 2**18, 2**20])
-        with open(self._root / truth.path, "rb", buffering=0) as file:
+        with open(self._root(dice) / truth.path, "rb", buffering=0) as file:
             for start in range(len(truth.content) - 1, -1, -step):
                 self._compare(file.fileno(), truth, start, step)
 
@@ -275,7 +369,8 @@ class Soak:
         truths = [one for one in self._truths if one.path.startswith(dataset)]
         self._tally.read("cp -r", sum(len(one.content) for one in truths))
         target = self._folder / f"copy-{number}"
-        sources = [str(self._root / one.path) for one in truths]
+        root = self._root(dice)
+        sources = [str(root / one.path) for one in truths]
         target.mkdir()
         done = subprocess.run(["cp", *sources, str(target)], capture_output=True, text=True)
         for line in done.stderr.splitlines():
@@ -292,7 +387,7 @@ class Soak:
     def _h5py(self, dice: random.Random) -> None:
         self._tally.read("h5py", 16 * MIB)
         number = dice.randrange(8) * 6
-        path = str(self._root / "images/scan.h5")
+        path = str(self._root(dice) / "images/scan.h5")
         command = [sys.executable, "-c", _H5PY, path, str(number)]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode == 1 and done.stdout:
@@ -312,8 +407,14 @@ class Soak:
             (6, self._heal),
             (2, self._lose_sessions),
             (1, self._restart),
-            (1, self._kill_children),
+            (2, self._kill_children),
             (3, self._drop_pages),
+            (2, self._archive),
+            (1, self._replace),
+            (1, self._kill_second),
+            (1, self._mount_again),
+            (2, self._fill_disk),
+            (2, self._jump),
         ]
         weights = [weight for weight, _ in works]
         while not self._is_over:
@@ -323,7 +424,8 @@ class Soak:
             self._tally.troubles[name] += 1
 
     def _passing(self, dice: random.Random) -> str:
-        fault = dict(dice.choice([one for one in PASSING if one["kind"] != "corrupt"]))
+        among = [one for one in [*PASSING, *OF_NO_CONCERN] if one["kind"] != "corrupt"]
+        fault = dict(dice.choice(among))
         endpoint = dice.choice([DATA, DATA, "ids/", "icat/entityManager"])
         fault |= {"endpoint": endpoint, "times": dice.randrange(1, 4)}
         if dice.random() < 0.3 and endpoint != "icat/entityManager":
@@ -338,8 +440,12 @@ class Soak:
         return f"stored: {fault['kind']}"
 
     def _heal(self, _: random.Random) -> str:
-        self._server.handle.clear_faults()
+        self._heal_all()
         return "healed"
+
+    def _heal_all(self) -> None:
+        self._server.handle.clear_faults()
+        self._server.handle.restore(datasets=DATASETS.values())
 
     def _lose_sessions(self, dice: random.Random) -> str:
         for endpoint in ("ids/", "icat/entityManager"):
@@ -353,14 +459,77 @@ class Soak:
         return "facility restarted"
 
     def _kill_children(self, _: random.Random) -> str:
-        for pid in children(self._pid):
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        for point in self._points:
+            for pid in children(self._mounts.status(point)["pid"]):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
         return "processes killed"
+
+    def _archive(self, dice: random.Random) -> str:
+        """Who reads it brings it back, if it can be; what cannot is mended by and by."""
+        fault = dice.choice([None, None, *TAPE])
+        if fault is not None:
+            self._server.handle.faults({**fault, "times": 1})
+        self._server.handle.archive(datasets=[dice.choice([*DATASETS.values()])])
+        return f"archived, {fault['kind']}" if fault else "archived"
+
+    def _replace(self, dice: random.Random) -> str:
+        """A file gets other bytes, under its id or a new one, and the mounts are told."""
+        truth = dice.choice([one for one in self._truths if Path(one.path).name in REPLACED])
+        with self._gate.closed():
+            self._heal_all()  # a wrong size would be mended into the new one
+            until(self._nothing_streams)
+            time.sleep(BELIEVED_S)
+            database = self._folder / "facility" / "catalogue.sqlite"
+            holdings = Holdings(self._server.handle, database, truth.number)
+            if dice.random() < 0.5:
+                holdings.renumber(10_000)
+                truth.number = holdings.datafile
+            size = len(truth.content) + dice.choice([0, 0, 1, -1])
+            truth.content = holdings.store(dice.randrange(1000, 10**6), size)
+            for point in self._points:
+                control.ask(control.socket_path(point), "refresh")
+                until(partial(is_shown, point / VISIT / truth.path, truth.content))
+        return "replaced"
+
+    def _nothing_streams(self) -> bool:
+        status = [self._mounts.status(point) for point in self._points]
+        return not any(one["transfer"]["streams"] for one in status)
+
+    def _kill_second(self, _: random.Random) -> str:
+        point = self._points[1]
+        with self._gate.closed():
+            os.kill(self._mounts.status(point)["pid"], signal.SIGKILL)
+            until(lambda: is_dead(point))
+            self._heal_all()
+            self._mount(1)
+        return "mount killed"
+
+    def _mount_again(self, dice: random.Random) -> str:
+        """Both; in between a bit of each file of the cache flips."""
+        with self._gate.closed():
+            self._heal_all()
+            self._check_leaving()
+            for path in (self._folder / "cache").rglob("data/*"):
+                flip_a_bit(path, dice)
+            self._points = [self._mount(0), self._mount(1)]
+            self._look_at_first()
+        return "mounted again"
+
+    def _fill_disk(self, dice: random.Random) -> str:
+        if self._disk is not None:
+            left = dice.choice([0, MIB, 16 * MIB, DISK])
+            self._disk.fill(0 if left == DISK else DISK - 2**30 - left)
+        return "disk filled or freed"
+
+    def _jump(self, dice: random.Random) -> str:
+        if self._clock is not None:
+            self._clock.jump(dice.choice([-1, 0, 1]) * self._jump_s)
+        return "clock set"
 
     def _drop_pages(self, dice: random.Random) -> str:
         for truth in dice.sample(self._truths, 5):
-            with suppress(OSError), open(self._root / truth.path, "rb") as file:
+            with suppress(OSError), open(self._root(dice) / truth.path, "rb") as file:
                 os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         return "pages dropped"
 
@@ -369,7 +538,8 @@ class Soak:
     def _watch(self) -> None:
         while not self._is_over:
             time.sleep(1.0)
-            rss = usage(self._pid).resident
+            with self._gate.passed():
+                rss = usage(self._pid).resident
             if not rss:
                 self._tally.is_wrong("the mount's process is gone")
             self._tally.most_rss = max(self._tally.most_rss, rss)
@@ -377,7 +547,9 @@ class Soak:
                 self._tally.is_wrong(f"{rss:.0f} MiB of memory")
 
     def _mend(self) -> None:
-        self._server.handle.clear_faults()
+        self._heal_all()
+        if self._disk is not None:
+            self._disk.fill(0)
         self._server.count()
         tally = self._tally
         allowed = tally.reads + REQUESTS_PER_ERROR * tally.errors.total() + SOME_REQUESTS
@@ -387,38 +559,44 @@ class Soak:
     def _last_look(self) -> None:
         """Every file can be read once more; what was damaged is forgotten after a while."""
         deadline = time.monotonic() + LAST_LOOK_S
-        for truth in self._truths:
-            while not self._reads_well(truth):
+        for point, truth in product(self._points, self._truths):
+            while not _reads_well(point / VISIT / truth.path, truth.content):
                 if time.monotonic() > deadline:
                     self._tally.is_wrong(f"{truth.path} cannot be read although all is well")
                     break
                 time.sleep(1.0)
 
-    def _reads_well(self, truth: Truth) -> bool:
-        try:
-            return (self._root / truth.path).read_bytes() == truth.content
-        except OSError:
-            return False
-
     def _leave(self) -> None:
         """Nothing is left behind."""
         try:
-            until(lambda: not self._mounts.status(self._point)["transfer"]["streams"])
             until(lambda: self._count_descriptors() <= self._descriptors + 16)
         except AssertionError:
             self._tally.is_wrong(
-                f"streams or descriptors are left: {self._count_descriptors()} descriptors,"
-                f" {self._descriptors} at the beginning"
+                f"descriptors are left: {self._count_descriptors()}, {self._descriptors} at first"
             )
-        self._status: Any = self._mounts.status(self._point)
-        if self._status["transfer"]["waiting"]:
-            self._tally.is_wrong("somebody still waits")
-        done = self._mounts.unmount(self._point)
-        if done.returncode:
-            self._tally.is_wrong(f"unmounting: {done.stderr}")
+        self._check_leaving()
         if "Traceback" in self._mounts.log():
             self._tally.is_wrong(f"a traceback in the log:\n{_last_traceback(self._mounts.log())}")
         self._server.stop()
+
+    def _check_leaving(self) -> None:
+        """Both mounts come to rest, and go."""
+        try:
+            until(self._nothing_streams)
+        except AssertionError:
+            self._tally.is_wrong("streams are left")
+        for point in self._points:
+            status = self._mounts.status(point)
+            if status["transfer"]["waiting"]:
+                self._tally.is_wrong("somebody still waits")
+            self._count_streams(status["transfer"])
+            done = self._mounts.unmount(point)
+            if done.returncode:
+                self._tally.is_wrong(f"unmounting: {done.stderr}")
+
+    def _count_streams(self, transfer: dict[str, Any]) -> None:
+        for name in ("opened", "resumed", "mismatches", "bytes_received"):
+            self._tally.streams[name] += transfer[name]
 
     def _count_descriptors(self) -> int:
         return len(os.listdir(f"/proc/{self._pid}/fd"))
@@ -428,21 +606,29 @@ class Soak:
         self._mounts.clean()
         with suppress(ValueError):
             self._server.stop()
+        self._stack.close()
 
     def _report(self) -> None:
-        tally, transfer = self._tally, self._status["transfer"]
+        tally = self._tally
         print(f"operations   {_told(tally.operations)}")
         print(f"read         {tally.bytes_read / MIB:,.0f} MiB")
         print(f"errors       {_told(tally.errors)}")
         print(f"troubles     {_told(tally.troubles)}")
         print(f"requests     {tally.requests} for data, {tally.requests / tally.reads:.2f} a read")
         print(
-            f"streams      {transfer['opened']} opened, {transfer['resumed']} resumed,"
-            f" {transfer['mismatches']} contradicted the catalogue"
+            f"streams      {tally.streams['opened']} opened, {tally.streams['resumed']} resumed,"
+            f" {tally.streams['mismatches']} contradicted the catalogue"
         )
-        print(f"fetched      {transfer['bytes_received'] / MIB:,.0f} MiB")
+        print(f"fetched      {tally.streams['bytes_received'] / MIB:,.0f} MiB by streams")
         print(f"memory       {tally.most_rss:.0f} MiB at most")
         print("wrong        " + ("; ".join(tally.wrong) or "nothing"))
+
+
+def _reads_well(path: Path, content: bytes) -> bool:
+    try:
+        return path.read_bytes() == content
+    except OSError:
+        return False
 
 
 def _told(counts: Counter[str]) -> str:

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import errno
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import random
     from collections.abc import Iterator
+    from pathlib import Path
 
 DATA = "ids/getData"
 
@@ -97,3 +99,15 @@ def is_right(fd: int, data: bytes, content: bytes, offset: int, size: int) -> bo
     if data == content[offset : offset + size]:
         return True
     return not data and os.fstat(fd).st_size <= offset
+
+
+def flip_a_bit(path: Path, dice: random.Random | None = None) -> None:
+    """One bit of a file, in its middle or anywhere, is no more what it was."""
+    size = path.stat().st_size
+    place = size // 2 if dice is None else dice.randrange(max(size, 1))
+    with open(path, "r+b") as stream:
+        stream.seek(place)
+        byte = stream.read(1)
+        stream.seek(place)
+        with suppress(OSError):  # a hole, on a disk that is full
+            stream.write(bytes([byte[0] ^ 1]) if byte else b"")
