@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import urllib.parse
 import urllib.request
 from typing import TYPE_CHECKING
@@ -33,7 +34,9 @@ def upload(facility: FacilityHandle, dataset: str, name: str, data: bytes) -> in
         headers={"Content-Type": "application/octet-stream"},
         method="PUT",
     )
-    with urllib.request.urlopen(request, timeout=60):
+    unchecked = ssl.create_default_context()  # its certificate is whatever the test gave it
+    unchecked.check_hostname, unchecked.verify_mode = False, ssl.CERT_NONE
+    with urllib.request.urlopen(request, timeout=60, context=unchecked):
         pass
     query = f"SELECT df.id FROM Datafile df WHERE df.name = '{name}' AND df.dataset.id = {number}"
     return int(facility.search(query)[0])
