@@ -246,7 +246,8 @@ class Soak:
         authority = self_signed(folder) if seed % 2 else None
         self._server = Server(folder / "facility", self._tally, authority)
         self._clock = wall_clock(folder, patch)
-        self._jump_s = 3600 if authority else 400 * DAY  # certificates are of today
+        # The certificate is of today.
+        self._jumps_s = [0, 3600] if authority else [-400 * DAY, 0, 400 * DAY]
         self._options = ["--ca-file", authority] if authority else []
         self._truths = self._prepare()
         self._mounts = Mounts(folder)
@@ -524,7 +525,7 @@ class Soak:
 
     def _jump(self, dice: random.Random) -> str:
         if self._clock is not None:
-            self._clock.jump(dice.choice([-1, 0, 1]) * self._jump_s)
+            self._clock.jump(dice.choice(self._jumps_s))
         return "clock set"
 
     def _drop_pages(self, dice: random.Random) -> str:
