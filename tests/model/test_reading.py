@@ -397,7 +397,7 @@ def test_readers_get_the_right_bytes_or_an_error(
         run_state_machine_as_test(
             Reading,
             settings=settings(
-                max_examples=40 if LONG else 2,
+                max_examples=12 if LONG else 2,
                 stateful_step_count=100 if LONG else 40,
                 deadline=None,
                 phases=[Phase.generate],
