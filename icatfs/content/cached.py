@@ -29,6 +29,7 @@ from __future__ import annotations
 
 import logging
 import os
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -172,20 +173,23 @@ class Cached:
         return self.extents.gap(start, stop)
 
     def pread(self, offset: int, size: int) -> bytes:
-        """Bytes that are not ``missing``. Fewer only where the local disk fails us."""
+        """Bytes that are not ``missing``. Fewer only where the disk fails us: then they are."""
         if (number := offset // CHUNK) != self._ages.last_read:
             self.shown = True
             self._ages.was_read(number)
         if self.unchecked is not None:
             self._check(offset, offset + size)
-        try:
+        data = b""
+        with suppress(OSError):
             if self._file is not None and not self._held.size:
-                return os.pread(self._file.fd, size, offset)
-            return self._held.read(self._file, offset, size)
-        except OSError as error:
-            log.warning("the cache of datafile %d cannot be read: %s", self.version.datafile, error)
-            self.reset()
-            return b""
+                data = os.pread(self._file.fd, size, offset)
+            else:
+                data = self._held.read(self._file, offset, size)
+        if len(data) < size and (self.size is None or offset + len(data) < self.size):
+            words = "the disk does not give back datafile %d of the cache: it is fetched again"
+            log.warning(words, self.version.datafile)
+            self._begin_again()
+        return data
 
     def _check(self, start: int, stop: int) -> None:
         """Compare the chunks of [start, stop) that were not compared since they were kept."""

@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from icatfs.fs.ports import Foresight, Recall, Transfer
     from icatfs.fs.waiting import Waits
 
+_TIMES_LOST = 3
+"""So often bytes may be fetched that the local disk does not give back."""
 _FAILURE_S = 1.0
 _SHORTEST_PAUSE_S = 0.2
 _LONGEST_PAUSE_S = 5.0
@@ -108,15 +110,16 @@ class Reader(Generic[F]):
         stop = _clip(file, offset + size)
         if stop <= offset:
             return b""
-        _trust(handle)
-        if file.missing(offset, stop) is not None:
-            await self._bring_once(handle, offset, stop)
-            stop = _clip(file, stop)
-        _trust(handle)
-        data = file.pread(offset, max(stop - offset, 0))
-        if len(data) != max(stop - offset, 0):
-            raise Damaged(f"the cache gave {len(data)} of {stop - offset} bytes at offset {offset}")
-        return data
+        for _ in range(_TIMES_LOST):
+            _trust(handle)
+            if file.missing(offset, stop) is not None:
+                await self._bring_once(handle, offset, stop)
+                stop = _clip(file, stop)
+            _trust(handle)
+            data = file.pread(offset, max(stop - offset, 0))
+            if len(data) == max(stop - offset, 0):
+                return data
+        raise Damaged(f"the cache gave {len(data)} of {stop - offset} bytes at offset {offset}")
 
     async def _bring_once(self, handle: ReadHandle[F], start: int, stop: int) -> None:
         self._recall_failure(handle)

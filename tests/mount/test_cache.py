@@ -322,6 +322,21 @@ def test_bytes_altered_between_mounts_are_found_and_fetched_again(
     assert mounts.unmount(point).returncode == 0
 
 
+def test_bytes_that_the_disk_does_not_give_back_are_fetched_again(
+    mounts: Mounts, large: FacilityHandle, truth: dict[int, int]
+) -> None:
+    point = mounts.mount(large, user=USER)
+    with (images(point) / "image-0001.raw").open("rb", buffering=0) as file:
+        assert zlib.crc32(file.readall()) == truth[1]
+        (data_file,) = data_files(mounts)
+        os.truncate(data_file, MIB)
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        file.seek(0)
+        assert zlib.crc32(file.readall()) == truth[1]
+    assert mounts.log().count("does not give back") == 1
+    assert mounts.unmount(point).returncode == 0
+
+
 # Memory.
 
 OPENER = """
