@@ -2,7 +2,9 @@
 
 Two httpx clients inside: short calls share connections that are kept alive; transfers have a
 connection each and leave it to nobody, because after a raw getData surplus bytes may follow, which
-would be taken for the next answer (ids.server 2.1.1).
+would be taken for the next answer (ids.server 2.1.1). A small upload is a short call: most of its
+time would be the connection's, over TLS nearly all. Where the server closes a connection just as
+one begins, nobody knows whether it arrived, as after any other break: its sender looks.
 
 The pool of httpx leaks a place for each cancelled request (encode/httpcore#1093). So its limits are
 off, and ``admission`` admits requests instead; a slot is released synchronously.
@@ -223,28 +225,31 @@ class Transport:
         ``at_once``: Busy where no place is free, instead of waiting. An answer that comes before
         the end of the body stops the upload. After FacilityUnreachable or FacilityTimeout, or when
         cancelled, the server may have stored the bytes: look. What ``body`` raises is raised. A
-        large `FileBody` is sent by the mover.
+        large `FileBody` is sent by the mover; a small body shares connections with short calls.
         """
         framing = {"Transfer-Encoding": "chunked"}
         if length is not None:
             framing = {"Content-Length": str(length)}
         headers = {"Content-Type": "application/octet-stream", **framing}
         timeout_s = timeout_s or _STORED_S
-        head = self._build(self._single, "PUT", url, params, timeout_s, headers=headers)
+        client = self._shared if Lane.of_upload(length) is Lane.DATA else self._single
+        head = self._build(client, "PUT", url, params, timeout_s, headers=headers)
         async with ended(body):
             with await self._admission.place(Lane.of_upload(length), at_once=at_once):
                 try:
                     if isinstance(body, FileBody) and self._moves_out(head.url, length):
                         with suppress(Unusable):
                             return await self._send_moved(head, body, length)
-                    return await self._send(head, body)
+                    return await self._send(client, head, body)
                 except EarlyAnswer as early:
                     return Answer(early.status, early.headers, early.body)
                 except Failed as failed:
                     self._note(failed.attempt)
                     return cast("Answer", failed.outcome())
 
-    async def _send(self, head: httpx.Request, body: AsyncIterable[bytes]) -> Answer:
+    async def _send(
+        self, client: httpx.AsyncClient, head: httpx.Request, body: AsyncIterable[bytes]
+    ) -> Answer:
         begun = trio.current_time()
         watch = Watch()
         watched = WatchedBody(body, watch.connection, self._sent)
@@ -255,7 +260,7 @@ class Transport:
             stream=watched,
             extensions={**head.extensions, "trace": watch.saw},
         )
-        stream = await self._head(self._single, request, begun)
+        stream = await self._head(client, request, begun)
         answer = await whole(stream, begun, LARGEST_ERROR)
         self._judge(answer, answer, Lane.BULK, begun, str(head.url))
         return answer

@@ -187,6 +187,56 @@ async def test_an_upload_arrives() -> None:
     assert answer.status == 201
 
 
+async def small() -> AsyncIterator[bytes]:
+    yield b"y" * 10_000
+
+
+async def take_small(stream: trio.abc.Stream) -> bool:
+    """Reads the head and the 10,000 bytes of an upload; whether there was one."""
+    data = await head(stream)
+    while data and len(data.partition(b"\r\n\r\n")[2]) < 10_000:
+        data += bytes(await stream.receive_some())
+    return bool(data)
+
+
+async def test_small_uploads_share_a_connection_and_large_ones_have_their_own() -> None:
+    connections = 0
+
+    async def serve(stream: trio.abc.Stream) -> None:
+        nonlocal connections
+        connections += 1
+        while await take_small(stream):
+            await stream.send_all(OK)
+
+    async def put(length: int | None) -> int:
+        return (await transport.send(url, params=None, body=small(), length=length)).status
+
+    async with server(serve) as url, open_transport() as transport:
+        assert [await put(10_000) for _ in range(5)] == [200] * 5
+        assert connections == 1
+        assert [await put(None) for _ in range(2)] == [200] * 2
+        assert connections == 3
+
+
+async def test_a_small_upload_whose_connection_broke_is_not_repeated() -> None:
+    uploads = 0
+
+    async def serve(stream: trio.abc.Stream) -> None:
+        nonlocal uploads
+        while await take_small(stream):
+            uploads += 1
+            if uploads == 2:  # taken, and nobody is told
+                return
+            await stream.send_all(OK)
+
+    async with server(serve) as url, open_transport() as transport:
+        await transport.send(url, params=None, body=small(), length=10_000)
+        with pytest.raises(FacilityUnreachable):
+            await transport.send(url, params=None, body=small(), length=10_000)
+        assert uploads == 2
+        assert is_idle(transport)
+
+
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A self-signed certificate for localhost, with its key in the same file."""
