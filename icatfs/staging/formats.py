@@ -77,6 +77,11 @@ class Formats:
             self._formats[facility] = await self._keeper.run(self._icat.datafile_formats, facility)
         return choose_format(name, self._formats[facility]).id
 
+    def known(self, dataset: DatasetId, name: str) -> DatafileFormatId | None:
+        """The same where nobody has to be asked."""
+        formats = self._formats.get(self._facilities.get(dataset, FacilityId(-1)))
+        return choose_format(name, formats).id if formats else None
+
     async def _facility(self, dataset: DatasetId) -> FacilityId:
         if dataset not in self._facilities:
             if len(self._facilities) >= _MOST_KNOWN:

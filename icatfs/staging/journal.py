@@ -6,9 +6,10 @@ abandoned (its maker removed it). Whatever is neither stored nor abandoned is *p
 are in the staging folder and must not be lost, whatever dies.
 
 A sealed file was not received, as far as the facility says; one that is sending may have been:
-whoever sends it again asks the catalogue first. A program that has a file open may write on after
-an upload failed: then the bytes no longer have the size and CRC-32 on record, and such a file
-counts as begun.
+whoever sends it again asks the catalogue first. So a file that is sent the moment it is sealed goes
+from begun to sending in one step, which is one write to the disk instead of two. A program that has
+a file open may write on after an upload failed: then the bytes no longer have the size and CRC-32
+on record, and such a file counts as begun.
 
 The journal is an SQLite database of its own with ``synchronous=FULL``: a transition is on the disk
 when the call returns. Calls take about a millisecond for that reason and are made in a thread. All
@@ -45,7 +46,7 @@ class State(StrEnum):
 
 
 FOLLOWING: Mapping[State, frozenset[State]] = {
-    State.BEGUN: frozenset({State.SEALED, State.BEGUN, State.ABANDONED}),
+    State.BEGUN: frozenset({State.SEALED, State.SENDING, State.BEGUN, State.ABANDONED}),
     State.SEALED: frozenset(
         {State.SENDING, State.STORED, State.SEALED, State.BEGUN, State.ABANDONED}
     ),
@@ -55,10 +56,11 @@ FOLLOWING: Mapping[State, frozenset[State]] = {
     State.STORED: frozenset(),
     State.ABANDONED: frozenset(),
 }
-"""Which state may follow which: a sending file falls back to sealed when the upload fails, and
-stays if nobody knows whether it did; a state that follows itself has a new reason; a sealed file
-that is found at the facility is stored without having been sent again. One whose renaming failed
-has its name for the meantime again, and is begun again: nobody sends it under that."""
+"""Which state may follow which: a file that is sent at once is sealed in the same step; a sending
+one falls back to sealed when the upload fails, and stays if nobody knows whether it did; a state
+that follows itself has a new reason; a sealed file that is found at the facility is stored without
+having been sent again. One whose renaming failed has its name for the meantime again, and is begun
+again: nobody sends it under that."""
 
 PENDING = frozenset({State.BEGUN, State.SEALED, State.SENDING})
 

@@ -160,18 +160,24 @@ class StagedFile:
         finally:
             os.close(descriptor)
 
-    async def seal(self, reason: str | None = None, *, mtime_ns: int | None = None) -> Sealed:
+    async def seal(
+        self,
+        *,
+        mtime_ns: int | None = None,
+        data_format: DatafileFormatId | None = None,
+    ) -> Sealed:
         """Declare the bytes final, and have the journal say so.
 
+        With a format it is about to be sent with it: the journal says that in the same step.
         Nobody may write to it meanwhile, nor close it. Raises NoSpace, StagingFailed.
         """
         sealed = await self.measure()
         await self.move(
-            State.SEALED,
+            State.SEALED if data_format is None else State.SENDING,
             size=sealed.size,
             crc32=sealed.crc32,
             mtime_ns=self.mtime_ns if mtime_ns is None else mtime_ns,
-            reason=reason,
+            data_format=data_format,
         )
         crash_point("sealed")
         return sealed

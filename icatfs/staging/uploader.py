@@ -19,7 +19,6 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -43,6 +42,7 @@ from icatfs.ids.selection import Selection
 from icatfs.sharing import SingleFlight, service_nursery
 from icatfs.staging.formats import Formats
 from icatfs.staging.journal import State
+from icatfs.staging.presumed import presumed
 from icatfs.staging.streaming import Stream, Streams
 from icatfs.staging.syncing import Syncs
 from icatfs.values import DatafileId, DatasetId, parse_crc32
@@ -151,8 +151,9 @@ class Uploader:
         if staged.row is not None:  # whoever waited for it has gone
             return staged.row
         with staged.in_use(frozen=True):
-            sealed = await staged.seal(mtime_ns=target.mtime_ns)
-            return await self._upload(staged, sealed, target, then)
+            data_format = self._formats.known(target.dataset, target.name)
+            sealed = await staged.seal(mtime_ns=target.mtime_ns, data_format=data_format)
+            return await self._upload(staged, sealed, target, then, data_format)
 
     async def _store_again(
         self, staged: StagedFile, sealed: Sealed, target: Target, then: Then | None
@@ -177,13 +178,23 @@ class Uploader:
         return row if then is None else await self._row(row.id) or row
 
     async def _upload(
-        self, staged: StagedFile, sealed: Sealed, target: Target, then: Then | None
+        self,
+        staged: StagedFile,
+        sealed: Sealed,
+        target: Target,
+        then: Then | None,
+        data_format: DatafileFormatId | None = None,
     ) -> DatafileRow:
+        """Send it; the journal says already that it is sent with ``data_format``, if given."""
         outcome = _Outcome()
         failure: IcatfsError | None = None
         try:
             with self._syncs.if_it_lasts(staged):
-                arrived = await self._send(staged, sealed, target, outcome)
+                if data_format is None:
+                    data_format = await self._formats.choose(target.dataset, target.name)
+                    await staged.move(State.SENDING, data_format=data_format)
+                crash_point("sending")
+                arrived = await self._send(staged, sealed, target, data_format, outcome)
             crash_point("answered")
             if then is not None:
                 await _follow(then, arrived.id, outcome)
@@ -200,7 +211,7 @@ class Uploader:
         else:
             row = await self._row(arrived.id)
         log.info("%s is stored, %d bytes", target.shown, sealed.size)
-        staged.row = row or _presumed(arrived, target)
+        staged.row = row or presumed(arrived, target)
         return staged.row
 
     async def not_stored(
@@ -232,11 +243,13 @@ class Uploader:
             log.error("%s is stored, but on record as being sent: %s", target.shown, failure)
 
     async def _send(
-        self, staged: StagedFile, sealed: Sealed, target: Target, outcome: _Outcome
+        self,
+        staged: StagedFile,
+        sealed: Sealed,
+        target: Target,
+        data_format: DatafileFormatId,
+        outcome: _Outcome,
     ) -> Stored | DatafileRow:
-        data_format = await self._formats.choose(target.dataset, target.name)
-        await staged.move(State.SENDING, data_format=data_format)
-        crash_point("sending")
         stream = self.streams.of(staged)
         deadline = trio.current_time() + self._timing.patience_s
         refused = unsure = 0
@@ -347,28 +360,6 @@ async def _follow(then: Then, datafile: DatafileId, outcome: _Outcome) -> None:
     except IcatfsError as error:
         outcome.is_open = isinstance(error, _UNSURE)
         raise
-
-
-def _presumed(stored: Stored | DatafileRow, target: Target) -> DatafileRow:
-    """The entry of a stored file that the catalogue does not show (yet), by what we know."""
-    if isinstance(stored, DatafileRow):
-        return stored
-    now = datetime.now(UTC)
-    try:
-        changed = datetime.fromtimestamp(target.mtime_ns // 1_000_000_000, UTC)
-    except (OverflowError, ValueError, OSError):
-        changed = None
-    return DatafileRow(
-        id=stored.id,
-        name=target.name,
-        size=stored.size,
-        mod_time=changed,
-        create_time=None,
-        created=now,
-        modified=now,
-        checksum=f"{stored.crc32:x}",
-        location=None,
-    )
 
 
 def _gave_up(target: Target) -> Busy:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 import zlib
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
@@ -23,7 +24,7 @@ from icatfs.errors import (
 )
 from icatfs.icat.records import DatafileRow, Format
 from icatfs.ids.client import IdsClient, Stored
-from icatfs.staging.area import StagingArea, open_staging
+from icatfs.staging.area import JOURNAL, StagingArea, open_staging
 from icatfs.staging.journal import State
 from icatfs.staging.uploader import Target, Timing, Uploader, open_uploader
 from icatfs.values import DatafileFormatId, DatafileId, DatasetId, FacilityId
@@ -153,6 +154,34 @@ async def test_a_stored_file_is_compared_and_no_longer_pending(area: StagingArea
     row = await store(facility, staged)
     assert facility.files == {row.id: CONTENT}
     assert await area.pending() == []
+
+
+async def test_sealed_and_sending_are_one_step_where_the_format_is_known(
+    area: StagingArea,
+) -> None:
+    with closing(sqlite3.connect(area.folder / JOURNAL)) as journal:
+        journal.execute("CREATE TABLE steps (entry, state, size, crc32, format)")
+        journal.execute(
+            "CREATE TRIGGER note AFTER UPDATE ON staged BEGIN INSERT INTO steps VALUES"
+            " (new.id, new.state, new.size, new.crc32, new.format); END"
+        )
+        journal.commit()
+        facility = Facility()
+        files = [await staged_in(area), await staged_in(area)]
+        async with uploader(facility) as sending:
+            for staged in files:
+                facility.files.clear()
+                await sending.store(staged, TARGET)
+        steps = journal.execute("SELECT * FROM steps ORDER BY rowid").fetchall()
+    whole = len(CONTENT), zlib.crc32(CONTENT)
+    first, second = (staged.entry for staged in files)
+    assert steps == [
+        (first, "sealed", *whole, None),
+        (first, "sending", *whole, 3),
+        (first, "stored", *whole, 3),
+        (second, "sending", *whole, 3),
+        (second, "stored", *whole, 3),
+    ]
 
 
 @pytest.mark.parametrize(
