@@ -191,6 +191,8 @@ class Writing(RuleBasedStateMachine):
         )
         size = 3 * 2**20 if stream else 1000
         self.mounts.python(script, self.folder / name, number, size)
+        if self.model.files[name] == {None}:  # it is shown until the kernel has closed it
+            until(lambda: not os.path.exists(self.folder / name))
 
     @rule(name=names)
     def read(self, name: str) -> None:
