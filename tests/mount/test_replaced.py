@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
-import struct
-import subprocess
 import time
 from typing import TYPE_CHECKING
 
