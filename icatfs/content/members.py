@@ -102,7 +102,11 @@ class Roll:
         return None
 
     def _named_only(self, name: str, size: int) -> int | None:
-        """By name, size and order, where the catalogue has no CRC-32."""
+        """By name, size and order, where the catalogue has no CRC-32.
+
+        The first member tells what is in front of all names. Should all that is listed have gone
+        from the facility meanwhile, the first is a stranger, and told apart by its size only.
+        """
         named = list(self._named(name))
         if self._front is not None:
             named = [(place, front) for place, front in named if front == self._front]
