@@ -33,6 +33,9 @@ _REMEMBERED_S = 60.0
 _SHORT_TRIES = 2
 """Attempts at a place where an answered request brings no byte: a stored file that is too short
 costs a silence each time."""
+_SILENCES = 2.5
+"""Times the patience with one silence, for all silences at a place: three, or as many shorter ones
+as there are streams that had their turn there."""
 _FITS = 4
 """A file that is larger than so many times the room has no place in the cache as a whole."""
 _FIRST_PAUSE_S = 0.5
@@ -73,6 +76,9 @@ class Suspicion:
     sentence: str = ""
     from_byte: int = 0
     until_s: float = 0.0
+    silent_at: int = -1
+    silent_s: float = 0.0
+    """How long answered requests have waited for this byte, whichever streams they were of."""
 
     def check(self, now_s: float, stop: int) -> None:
         """Raises Damaged while that is the answer for bytes before ``stop``."""
@@ -84,7 +90,14 @@ class Suspicion:
         self.sentence = sentence
         self.from_byte = from_byte
         self.until_s = trio.current_time() + _REMEMBERED_S
+        self.silent_s = 0.0
         return Damaged(sentence)
+
+    def silence(self, position: int, seconds: float) -> float:
+        """One more silence at this byte; seconds of all of them."""
+        self.silent_s = seconds + (self.silent_s if position == self.silent_at else 0.0)
+        self.silent_at = position
+        return self.silent_s
 
 
 class _Contradiction(Exception):
@@ -123,7 +136,6 @@ class Carrier:
         self._best = position
         self._may_grant = True
         self._answered = False
-        self._answered_now = False
 
     async def carry(self, goes_on: Callable[[int], bool]) -> None:
         """Bring bytes until ``goes_on``, given how many have come, says no, or to the end.
@@ -160,12 +172,11 @@ class Carrier:
     async def _attempt(self, goes_on: Callable[[int], bool]) -> Exception | None:
         """One request: None when nothing more is wanted or the end was reached, else the fault."""
         offset = 0 if self.ignores_range else self.position
-        self._answered_now = False
         self.first_byte_s = None
         self._asked_at = trio.current_time()
         try:
             async with await self._source(self._file.version, offset) as body:
-                self._answered = self._answered_now = True
+                self._answered = True
                 self._asked_at = getattr(body, "asked_at", self._asked_at)
                 self._begin(body, offset)
                 if isinstance(body, MovedBody):
@@ -250,9 +261,32 @@ class Carrier:
         return await self._in_time(lambda: anext(pieces, None))
 
     async def _in_time(self, come: Callable[[], Awaitable[T]]) -> T:
-        with trio.move_on_after(self._stall_s):
-            return await come()
+        began = trio.current_time()
+        self._suspicion.check(began, self.position + 1)
+        has_come = False
+        try:
+            with trio.move_on_after(self._stall_s):
+                result = await come()
+                has_come = True
+                return result
+        finally:
+            if not has_come:
+                self._silent_for(trio.current_time() - began)
         raise FacilityTimeout(f"the facility sent nothing for {self._stall_s:.0f} s")
+
+    def _silent_for(self, seconds: float) -> None:
+        """Nothing came, until the patience, the connection, or the turn of the stream ended."""
+        if self._suspicion.silence(self.position, seconds) >= _SILENCES * self._stall_s:
+            self._too_short()
+
+    def _too_short(self) -> Damaged:
+        version = self._file.version
+        sentence = (
+            f"the facility has {self._best} of {version.size} bytes of datafile"
+            f" {version.datafile}; tell the facility"
+        )
+        log.warning("%s", sentence)
+        return self._suspicion.damaged(sentence, self._best)
 
     async def _see_the_end(self, pieces: AsyncIterator[bytes], stop: int) -> None:
         """The last byte is here: there must be no other, or the catalogue's size is wrong."""
@@ -272,15 +306,9 @@ class Carrier:
 
     def _give_up(self, fault: Exception, fruitless: int) -> None:
         """Raises when the fault is not worth another attempt."""
-        is_silent = isinstance(fault, FacilityTimeout) and self._answered_now
-        if fruitless >= _SHORT_TRIES and (is_silent or isinstance(fault, Damaged)):
-            version = self._file.version
-            sentence = (
-                f"the facility has {self._best} of {version.size} bytes of datafile"
-                f" {version.datafile}; tell the facility"
-            )
-            log.warning("%s", sentence)
-            raise self._suspicion.damaged(sentence, self._best) from fault
+        if fruitless >= _SHORT_TRIES and isinstance(fault, Damaged):
+            raise self._too_short() from fault
+        self._suspicion.check(trio.current_time(), self._best + 1)
         if fruitless >= self._resume_attempts:
             raise fault
 

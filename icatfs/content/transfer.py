@@ -8,6 +8,8 @@ What can go wrong with the bytes of a raw answer, and what is done (ids.server 2
 
 * the connection breaks, falls silent, or gives way to somebody else's request: it is resumed where
   it broke, ``resume_attempts`` times without a byte of progress;
+* it is silent at the same byte again and again, for streams that had their turn and went too:
+  Damaged;
 * the body ends early and looks complete (a stored file that is too short, a failure behind the
   first 8 KiB): resumed likewise, then Damaged;
 * asked from an offset, the server begins at 0: so we read from 0;
@@ -176,7 +178,7 @@ class Transfer:
         self._look_after_queue()
 
     def _remember(self, version: ContentVersion, suspicion: Suspicion) -> None:
-        if suspicion.mismatches or suspicion.until_s:
+        if suspicion.mismatches or suspicion.until_s or suspicion.silent_s:
             self._suspicions[version] = suspicion
         else:
             self._suspicions.pop(version, None)

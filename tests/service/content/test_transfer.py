@@ -448,6 +448,27 @@ async def test_a_stream_that_ends_early_is_resumed_where_it_was(
         assert transfer.status().resumed == 1
 
 
+async def test_files_that_are_too_short_are_found_so_while_others_want_their_streams(
+    autojump_clock: MockClock, store: ContentStore, version_of: Versions, content_of: Contents
+) -> None:
+    data = content_of(MIB)
+    source = FakeSource(data, always=Fault(stall_at=1000))
+    limits = Limits(streams=1, turn_s=5.0)
+    refused: list[int] = []
+
+    async def reader(datafile: int) -> None:
+        with pytest.raises(Damaged, match=f"1000 of {MIB} bytes of datafile {datafile}"):
+            await read_all(transfer, store.open(version_of(data, datafile=datafile)), MIB)
+        refused.append(datafile)
+
+    async with open_transfer(source, limits=limits, stall_s=20.0) as transfer:
+        with trio.fail_after(300):
+            async with trio.open_nursery() as nursery:
+                for datafile in (1, 2, 3):
+                    nursery.start_soon(reader, datafile)
+    assert sorted(refused) == [1, 2, 3]
+
+
 async def test_a_stream_may_break_as_often_as_it_likes_while_it_makes_progress(
     autojump_clock: MockClock, store: ContentStore, version_of: Versions, content_of: Contents
 ) -> None:
