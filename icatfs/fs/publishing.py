@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING
 from icatfs.catalogue.node import Node, NodeKey
 from icatfs.catalogue.tree import Catalogue
 from icatfs.content.store import ContentStore
-from icatfs.errors import AccessDenied, IcatfsError, NotSupported
+from icatfs.errors import (
+    AccessDenied,
+    ContentChanged,
+    Exists,
+    IcatfsError,
+    NotFound,
+    NotSupported,
+)
 from icatfs.icat.client import IcatClient
 from icatfs.icat.session import SessionKeeper
 from icatfs.ids.client import IdsClient
@@ -49,6 +56,8 @@ class WritingServices:
     archive: Archive
 
 
+_OUTDATED = (Exists, ContentChanged, NotFound)
+"""Errors that say that others have changed a dataset: what is known of it is no longer true."""
 _OPEN = "incomplete: it was open when the mount ended"
 _TEMPORARY = "its name is one for the meantime, and was not changed"
 
@@ -136,6 +145,8 @@ class Publishing:
             draft.failed = True  # release must not repeat what close reported
             if isinstance(error, AccessDenied) and draft.replaces is None:
                 self._on_refusal(dataset_of(draft.node), error)
+            if isinstance(error, _OUTDATED):
+                services.catalogue.invalidate(NodeKey(Kind.DATASET, dataset_of(draft.node)))
             raise
         finally:
             draft.sending = False

@@ -212,6 +212,17 @@ def test_a_version_whose_writer_was_killed_leaves_the_old_one(writable: Writable
     assert writable.content(path.name) == OLD
 
 
+def test_a_name_that_others_took_is_shown_with_their_file(writable: Writable) -> None:
+    path = writable.dataset / "taken"
+    other = writable.mounts.mount(writable.facility, name="taker")
+    with fails_with(errno.EEXIST), path.open("wb", buffering=0) as file:
+        file.write(b"mine")
+        (other / path.relative_to(writable.point)).write_bytes(b"theirs")
+    writable.mounts.unmount(other)
+    until(lambda: path.exists() and path.read_bytes() == b"theirs")
+    assert path.name in os.listdir(writable.dataset)
+
+
 def test_a_file_sent_by_name_is_there_although_it_was_looked_for_before(
     writable: Writable,
 ) -> None:
