@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import threading
@@ -13,6 +14,7 @@ from benchmarks.stage import Stage, command, run, script
 from icatfs.cli.measure import Row, in_turn, row, timed
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from typing import Self
 
 _FIRST_ENTRIES = """
@@ -156,7 +158,7 @@ class Watch:
 
 def small_files(stage: Stage, runs: int, count: int) -> list[Row]:
     """``cp -r`` of many files of 10 kB, beside python-icat and beside a zip of the same."""
-    folder, copy = stage.big / "many", stage.folder / "copied"
+    folder, copy, local = stage.big / "many", stage.folder / "copied", stage.folder / "local"
     ids = [number for number, _ in stage.datafiles("many", _ONE_BY_ONE)]
     session = stage.facility.login("simple/root")
     client = IDSClient(stage.facility.ids + "/", session)
@@ -168,15 +170,26 @@ def small_files(stage: Stage, runs: int, count: int) -> list[Row]:
 
         return timed(all_of_them) * count / len(ids)
 
-    def copied() -> float:
-        seconds = command("cp", "-r", folder, copy)()
+    def copied(source: Path = folder) -> float:
+        seconds = command("cp", "-r", source, copy)()
         run("rm", "-rf", copy)
         return seconds
+
+    def bare() -> float:
+        """Of a copy on the local disk."""
+        with stage.mounted(cold=True):
+            run("cp", "-r", folder, local)
+        try:
+            with stage.bare(local) as point:
+                return copied(point)
+        finally:
+            shutil.rmtree(local)
 
     url = stage.url("getData", datasetIds=stage.dataset("many"), zip="true")
     works = {
         "python-icat": one_by_one,
         "zip": stage.curl(url),
+        "bare": bare,
         "mount": stage.fresh(copied),
     }
     times = in_turn(runs, works)
@@ -193,4 +206,5 @@ def small_files(stage: Stage, runs: int, count: int) -> list[Row]:
         target=">= 10",
         costs=costs,
     )
-    return [slow, fast, ours, beside]
+    floor = row(f"bare pyfuse3, cp -r of {what}", times["bare"], peer=fast)
+    return [slow, fast, floor, ours, beside]

@@ -7,18 +7,19 @@ import shutil
 import subprocess
 import sys
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from icatfs.cli.measure import Usage, timed, usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from icatfs.facility.handle import FacilityHandle
 
 PROGRAM = [sys.executable, "-m", "icatfs"]
 BIG = "LARGE/BIG-1/1"
+_BARE = Path(__file__).with_name("bare.py")
 
 
 class Stage:
@@ -73,6 +74,23 @@ class Stage:
             yield
         finally:
             self.unmount()
+
+    @contextmanager
+    def bare(self, folder: Path) -> Iterator[Path]:
+        """A local folder through the thinnest mount that pyfuse3 allows: gives its mount point."""
+        point = self.folder / "bare"
+        point.mkdir(exist_ok=True)
+        server = subprocess.Popen(
+            [sys.executable, str(_BARE), str(folder), str(point)], stdout=subprocess.PIPE
+        )
+        try:
+            assert server.stdout is not None
+            if server.stdout.readline() != b"ready\n":
+                raise RuntimeError(f"the bare mount of {folder} did not start")
+            yield point
+        finally:
+            run("fusermount3", "-u", point)
+            server.communicate()
 
     def fresh(self, work: Callable[[], float]) -> Callable[[], float]:
         """A work on a fresh mount with an empty cache, which is not part of its time."""

@@ -6,11 +6,12 @@ import io
 import itertools
 import os
 import shutil
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from icat.ids import IDSClient
 
-from benchmarks.stage import Stage, script
+from benchmarks.stage import Stage, command, script
 from icatfs.cli.measure import Row, in_turn, row, timed
 
 if TYPE_CHECKING:
@@ -64,15 +65,21 @@ def rows(stage: Stage, runs: int, small: int) -> list[Row]:
             source = stage.folder / "source"
             source.write_bytes(os.urandom(size))
             put = _put(stage, source, made.name, numbers)
-            works = {"curl": put, "mount": _copy(source, made, numbers)}
-            times = in_turn(runs, works)
+            with _bare(stage) as bare:
+                works = {
+                    "curl": put,
+                    "bare": _copy(source, bare, numbers),
+                    "mount": _copy(source, made, numbers),
+                }
+                times = in_turn(runs, works)
             peer = row(f"curl -T of {name}", times["curl"])
             result += [
                 peer,
+                row(f"cp of {name}, bare pyfuse3", times["bare"], peer=peer),
                 row(f"cp of {name} until close", times["mount"], peer=peer, target=target),
             ]
             source.unlink()
-        result += _blocks(made, runs)
+        result += _blocks(stage, made, runs)
         result += _many(stage, small)
     return result
 
@@ -93,21 +100,37 @@ def _put(stage: Stage, source: Path, dataset: str, numbers: Iterator[int]) -> Ca
 
 
 def _copy(source: Path, folder: Path, numbers: Iterator[int]) -> Callable[[], float]:
-    return lambda: timed(lambda: shutil.copyfile(source, folder / f"{next(numbers)}"))
+    return lambda: command("cp", source, folder / f"{next(numbers)}")()
 
 
-def _blocks(folder: Path, runs: int) -> list[Row]:
+def _blocks(stage: Stage, folder: Path, runs: int) -> list[Row]:
     """Writing 256 MiB in blocks of 4 KiB and of 1 MiB, to a file that is then removed."""
-    works = {
-        name: script(_BLOCKS, folder / f"blocks-{name}.part", size)
-        for name, size in (("1 MiB", 1 << 20), ("4 KiB", 4 << 10))
-    }
-    speeds = in_turn(runs, works)
-    large = row("write in blocks of 1 MiB", speeds["1 MiB"], "MiB/s")
-    return [
-        large,
-        row("write in blocks of 4 KiB", speeds["4 KiB"], "MiB/s", peer=large, target=">= 0.5"),
-    ]
+    result = []
+    with _bare(stage) as bare:
+        for whose, place in (("bare pyfuse3", bare), ("mount", folder)):
+            works = {
+                name: script(_BLOCKS, place / f"blocks-{name}.part", size)
+                for name, size in (("1 MiB", 1 << 20), ("4 KiB", 4 << 10))
+            }
+            speeds = in_turn(runs, works)
+            large = row(f"{whose}, writes of 1 MiB", speeds["1 MiB"], "MiB/s")
+            small = row(
+                f"{whose}, writes of 4 KiB", speeds["4 KiB"], "MiB/s", peer=large, target=">= 0.5"
+            )
+            result += [large, small]
+    return result
+
+
+@contextmanager
+def _bare(stage: Stage) -> Iterator[Path]:
+    """A bare mount of an empty folder, which is removed after it."""
+    folder = stage.folder / "written"
+    folder.mkdir()
+    try:
+        with stage.bare(folder) as point:
+            yield point
+    finally:
+        shutil.rmtree(folder)
 
 
 def _many(stage: Stage, count: int) -> list[Row]:
