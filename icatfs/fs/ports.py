@@ -139,6 +139,8 @@ class Facts(Described, Protocol):
 
     @property
     def doi(self) -> str | None: ...
+    @property
+    def location(self) -> str | None: ...
 
 
 class Catalogue(Protocol):

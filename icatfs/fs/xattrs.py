@@ -28,7 +28,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from icatfs.icat.records import DatafileRow, DatasetRow, FacilityRow, InvestigationRow
+from icatfs.icat.records import UNKNOWN, DatafileRow, DatasetRow, FacilityRow, InvestigationRow
 from icatfs.values import DatafileId, DatasetId, Kind
 
 if TYPE_CHECKING:
@@ -76,6 +76,8 @@ class Xattrs:
         names = list(self._facts(inode))
         if _is_stored(inode.node):
             names.append("status")
+        if _is_new(inode.node):
+            names.append("location")
         return [PREFIX + name for name in names]
 
     async def value(self, inode: Inode, name: str) -> str | None:
@@ -89,6 +91,8 @@ class Xattrs:
             dataset = await self._catalogue.dataset_facts(DatasetId(inode.node.key.id))
             return (dataset.description if dataset else None) or None
         if name in ("status", "doi", "description") and _is_stored(inode.node):
+            return await self._asked(inode.node, name)
+        if name == "location" and _is_new(inode.node):  # any other has it in its row
             return await self._asked(inode.node, name)
         return self._facts(inode).get(name)
 
@@ -122,7 +126,8 @@ class Xattrs:
             facts = await self._catalogue.datafile_facts(datafile)
             if facts is None:
                 return None
-            return (facts.doi if name == "doi" else facts.description) or None
+            words = {"doi": facts.doi, "description": facts.description, "location": facts.location}
+            return words[name] or None
         assert node.dataset_id is not None
         return await self._recall.word_of(node.dataset_id, datafile)
 
@@ -136,6 +141,12 @@ class Xattrs:
 def _is_stored(node: Node) -> bool:
     """Whether IDS has data for this entry that can be online or not."""
     return node.key.kind is Kind.DATAFILE and node.key.id > 0
+
+
+def _is_new(node: Node) -> bool:
+    """Whether this mount has stored the file and the catalogue was not asked for it since."""
+    row = node.entity
+    return isinstance(row, DatafileRow) and row.modified == UNKNOWN
 
 
 def _moment(from_now_s: float) -> str:

@@ -27,6 +27,9 @@ from icatfs.values import (
     InvestigationId,
 )
 
+UNKNOWN = datetime.fromtimestamp(0, UTC)
+"""When an entry was changed at the server that nobody has asked for it yet."""
+
 
 class Row(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """One row of a tuple select."""
@@ -157,14 +160,15 @@ class DatafileName(Row, array_like=True, frozen=True, gc=False):
 
 
 class DatafileFacts(Row, array_like=True, frozen=True, gc=False):
-    """What listings leave out of a datafile."""
+    """What listings leave out of a datafile, and what is not known of one just stored."""
 
     entity: ClassVar[str] = "Datafile"
-    columns: ClassVar[tuple[str, ...]] = ("id", "doi", "description")
+    columns: ClassVar[tuple[str, ...]] = ("id", "doi", "description", "location")
 
     id: DatafileId
     doi: str | None
     description: str | None
+    location: str | None
 
 
 class DatasetFacts(Row, array_like=True, frozen=True, gc=False):

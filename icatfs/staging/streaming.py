@@ -195,7 +195,7 @@ class Streams:
                 await self._formats.choose(target.dataset, target.name),
                 body,
                 length=None,
-                mod_time_ms=target.mtime_ns // 1_000_000,
+                mod_time_ms=target.mod_time_ms,
                 at_once=True,
             )
 

@@ -37,7 +37,6 @@ from icatfs.errors import (
     Interrupted,
     ProtocolError,
 )
-from icatfs.icat.records import DatafileRow
 from icatfs.ids.selection import Selection
 from icatfs.sharing import SingleFlight, service_nursery
 from icatfs.staging.formats import Formats
@@ -51,6 +50,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from icatfs.icat.client import IcatClient
+    from icatfs.icat.records import DatafileRow
     from icatfs.icat.session import SessionKeeper
     from icatfs.ids.client import IdsClient, Stored
     from icatfs.staging.staged import Sealed, StagedFile
@@ -77,6 +77,11 @@ class Target:
     name: str
     shown: str
     mtime_ns: int
+
+    @property
+    def mod_time_ms(self) -> int:
+        """Its time as it is sent: whole seconds, which is what databases keep of it."""
+        return self.mtime_ns // 1_000_000_000 * 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,10 +211,8 @@ class Uploader:
             raise failure
         await self._record_stored(staged, target)
         crash_point("recorded")
-        if isinstance(arrived, DatafileRow) and then is None:
-            row: DatafileRow | None = arrived
-        else:
-            row = await self._row(arrived.id)
+        # What followed may have given it another name; else nobody knows more than its proof says.
+        row = await self._row(arrived.id) if then is not None else None
         log.info("%s is stored, %d bytes", target.shown, sealed.size)
         staged.row = row or presumed(arrived, target)
         return staged.row
@@ -300,7 +303,7 @@ class Uploader:
             data_format,
             staged.blocks(sealed.size),
             length=sealed.size,
-            mod_time_ms=target.mtime_ns // 1_000_000,
+            mod_time_ms=target.mod_time_ms,
         )
         return await self._compared(stored, sealed, target)
 

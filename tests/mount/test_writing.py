@@ -65,6 +65,17 @@ def test_the_new_file_has_its_catalogue_facts_at_once(writable: Writable) -> Non
         "SELECT df.datafileFormat.name FROM Datafile df WHERE df.name = 'facts.nxs'"
     )
     assert formats == ["NeXus"]
+    assert "user.icat.location" in os.listxattr(path)
+    where = writable.facility.search(f"SELECT df.location FROM Datafile df WHERE df.id = {ids[0]}")
+    assert os.getxattr(path, "user.icat.location").decode() == where[0]
+
+
+def test_of_many_new_files_each_costs_one_request(writable: Writable) -> None:
+    (writable.dataset / "first").write_bytes(b"asks for what is asked for once")
+    writable.facility.reset_counters()
+    for number in range(10):
+        (writable.dataset / f"scan-{number}").write_bytes(b"Hello John!\n")
+    assert writable.facility.counters()["requests"] == {"ids/put": 10}
 
 
 @pytest.mark.parametrize("command", ["cp -a", "cp", "rsync -a", "rsync -a --inplace"])

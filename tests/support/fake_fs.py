@@ -141,6 +141,7 @@ class FakeListing:
 class FakeFacts:
     doi: str | None = "10.1/file"
     description: str | None = None
+    location: str | None = "at/file"
 
 
 class FakeCatalogue:

@@ -215,7 +215,7 @@ class FakeIcat:
 
     async def datafile_facts(self, session: str, datafile: int) -> DatafileFacts | None:
         await self._ask("datafile_facts")
-        return DatafileFacts(DatafileId(datafile), f"doi:{datafile}", None)
+        return DatafileFacts(DatafileId(datafile), f"doi:{datafile}", None, None)
 
     async def search(self, session: str, query: str, row_type: type) -> list[Any]:
         """The two searches of `icatfs.catalogue.questions`, as far as they are understood."""
