@@ -32,7 +32,7 @@ _STOP_MASK = sum(1 << (number - 1) for number in _STOPS)
 _ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 _END_MASK = sum(1 << (number - 1) for number in _ENDS)
 _MASKS = (b"SigPnd:", b"ShdPnd:", b"SigBlk:", b"SigIgn:", b"SigCgt:")
-_STATUS_BYTES = 8192
+_READ_BYTES = 8192
 _INTERPRETERS = ("python", "perl", "ruby", "node", "java", "bash", "dash", "sh", "kioworker", "kio")
 """Programs whose first argument is the program: names of which this is the beginning."""
 
@@ -126,8 +126,8 @@ class ProcCallers:
         A descriptor that is being closed is not seen any more. None when we may not look.
         """
         try:
-            mounts = self._mount_ids(process)
-            return any(self._is_on(info, mounts, ino) for info in self._descriptors(process))
+            places = {_written_on(info, ino) for info in self._descriptors(process)} - {None}
+            return bool(places) and not places.isdisjoint(self._mount_ids(process))
         except FileNotFoundError:
             return False
         except (OSError, ValueError):
@@ -150,26 +150,20 @@ class ProcCallers:
         return is_ending and int(facts[_EXIT_CODE]) & _SIGNAL_OF_EXIT != 0
 
     def _status(self, pid: int) -> bytes:
-        """Asked for many processes, often: so without ceremony."""
+        """Nothing of a process that has gone. Asked for many of them, often."""
         if pid <= 0:
             return b""
         try:
-            descriptor = os.open(f"{self._proc}/{pid}/status", os.O_RDONLY | os.O_CLOEXEC)
+            return _read(f"{self._proc}/{pid}/status")
         except OSError:
             return b""
-        try:
-            return os.read(descriptor, _STATUS_BYTES)
-        except OSError:
-            return b""
-        finally:
-            os.close(descriptor)
 
-    def _descriptors(self, process: int) -> Iterator[str]:
+    def _descriptors(self, process: int) -> Iterator[bytes]:
         """What fdinfo has of every open descriptor."""
-        folder = self._proc / str(process) / "fdinfo"
+        folder = f"{self._proc}/{process}/fdinfo"
         for descriptor in os.listdir(folder):
             try:
-                yield (folder / descriptor).read_text(errors="replace")
+                yield _read(f"{folder}/{descriptor}")
             except FileNotFoundError:
                 continue  # closed meanwhile
 
@@ -182,9 +176,24 @@ class ProcCallers:
         lines = (line.split(maxsplit=3) for line in text.splitlines())
         return frozenset(int(line[0]) for line in lines if line[2] == self._device)
 
-    @staticmethod
-    def _is_on(fdinfo: str, mounts: frozenset[int], ino: int) -> bool:
-        facts = dict(line.split(":", 1) for line in fdinfo.splitlines() if ":" in line)
-        if int(facts.get("ino", -1)) != ino or int(facts.get("mnt_id", -1)) not in mounts:
-            return False
-        return int(facts.get("flags", "1"), 8) & os.O_ACCMODE != os.O_RDONLY
+
+def _read(path: str) -> bytes:
+    """The first page or two of a file of procfs, in one call."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(descriptor, _READ_BYTES)
+    finally:
+        os.close(descriptor)
+
+
+def _written_on(fdinfo: bytes, ino: int) -> int | None:
+    """The number of the mount on which this descriptor may write to that inode; None: it may not.
+
+    Most descriptors are of other files, and are told by their inode without looking further.
+    """
+    if b"ino:\t%d\n" % ino not in fdinfo:
+        return None
+    facts = dict(line.split(b":", 1) for line in fdinfo.splitlines() if b":" in line)
+    if int(facts.get(b"flags", b"1"), 8) & os.O_ACCMODE == os.O_RDONLY:
+        return None
+    return int(facts.get(b"mnt_id", b"-1"))

@@ -143,7 +143,7 @@ def test_a_process_holds_what_is_open_on_any_place_of_the_mount(
 
 def test_a_process_that_may_not_be_looked_into_is_unknown(tmp_path: Path) -> None:
     (tmp_path / "5").mkdir()
-    (tmp_path / "5" / "mountinfo").mkdir()
+    (tmp_path / "5" / "fdinfo").touch()  # no folder to look into
     assert ProcCallers(tmp_path, proc=tmp_path).holds(5, 7) is None
 
 
