@@ -133,6 +133,12 @@ def _bare(stage: Stage) -> Iterator[Path]:
         shutil.rmtree(folder)
 
 
+def small_files(stage: Stage, count: int) -> list[Row]:
+    """Small files to a facility whose answers cost what a real one's do."""
+    with stage.mounted(cold=False):
+        return _many(stage, count)
+
+
 def _many(stage: Stage, count: int) -> list[Row]:
     """Small files into a new dataset: by one program, by eight threads, by python-icat."""
     session = stage.facility.login("simple/root")
