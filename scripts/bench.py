@@ -86,9 +86,12 @@ def sections(size: Size, folder: Path | None) -> dict[str, Callable[[], list[Row
         with staged("--size", "1000", folder=folder) as stage:
             return writing.rows(stage, size.runs, size.small)
 
-    def many_uploads() -> list[Row]:
+    def real() -> list[Row]:
         with staged("--size", "1000", "--costs", "real", folder=folder) as stage:
-            return writing.small_files(stage, size.small // 10)
+            return [
+                *reading.sequential(stage, size.runs),
+                *writing.beside_a_real_one(stage, size.runs, size.small // 10),
+            ]
 
     return {
         "reading": plain,
@@ -97,7 +100,7 @@ def sections(size: Size, folder: Path | None) -> dict[str, Callable[[], list[Row
         "million": million,
         "small": small,
         "writing": uploads,
-        "uploads": many_uploads,
+        "real": real,
     }
 
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _EXACT = re.compile(r"\bname\s*=\s*'")
 _AGGREGATE = re.compile(r"\b(COUNT|MAX|MIN|SUM|AVG)\s*\(", re.IGNORECASE)
 _RANGE = re.compile(rb"bytes=([0-9]+)-")
+_MOMENT_S = 0.002
 _BLOCKED = {
     "code": "InternalException",
     "message": "class java.net.SocketTimeoutException Read timed out",
@@ -54,6 +55,8 @@ class Prices:
     dataset_s: float = 0.020
     put_s: float = 0.012
     skipped_bytes_per_s: float = 2.5e9
+    sent_bytes_per_s: float = 760e6
+    stored_bytes_per_s: float = 520e6
 
 
 class Costs:
@@ -89,7 +92,7 @@ class Costs:
                     if not await self._ask_catalogue(asked, scope):
                         await _refuse(send)
                         return
-                    await app(scope, receive, send)
+                    await self._move(asked, app, scope, receive, send)
                 else:
                     await self._search(asked, app, scope, receive, send)
 
@@ -138,6 +141,24 @@ class Costs:
             seconds += int(wanted[1]) / prices.skipped_bytes_per_s
         return seconds
 
+    async def _move(
+        self, asked: Asked, app: App, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        """A call of the data service; its bytes come and go as fast as a disk and one thread do."""
+        sent = _Pace(self._clock, self._prices.sent_bytes_per_s)
+        stored = _Pace(self._clock, self._prices.stored_bytes_per_s)
+
+        async def send_slowly(message: Scope) -> None:
+            await sent.passed(len(message.get("body", b"")))
+            await send(message)
+
+        async def receive_slowly() -> Scope:
+            message = await receive()
+            await stored.passed(len(message.get("body", b"")))
+            return message
+
+        await app(scope, receive_slowly, send_slowly)
+
     async def _search(
         self, asked: Asked, app: App, scope: Scope, receive: Receive, send: Send
     ) -> None:
@@ -164,6 +185,27 @@ class Costs:
         if "Datafile" in asked.text or "Dataset" in asked.text:
             return prices.query_s + prices.rules_s
         return prices.query_s
+
+
+class _Pace:
+    """Bytes that pass at most so fast on average, from the first on."""
+
+    def __init__(self, clock: Clock, bytes_per_s: float) -> None:
+        # given
+        self._clock = clock
+        self._bytes_per_s = bytes_per_s
+        # mutable: when the bytes so far are due
+        self._due: float | None = None
+
+    async def passed(self, count: int) -> None:
+        """Return when so many more may have passed; what is due within a moment passes at once."""
+        if not count:
+            return
+        due = self._clock.now() if self._due is None else self._due
+        self._due = due + count / self._bytes_per_s
+        early_s = self._due - self._clock.now()
+        if early_s > _MOMENT_S:
+            await self._clock.sleep(early_s)
 
 
 async def _refuse(send: Send) -> None:

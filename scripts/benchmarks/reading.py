@@ -94,12 +94,20 @@ def sequential(stage: Stage, runs: int) -> list[Row]:
 
 def _cold(stage: Stage, runs: int, number: int, path: Path) -> list[Row]:
     kind = "TLS" if stage.ca_file else "plain"
+    url, kept = stage.url("getData", datafileIds=number), stage.folder / "kept"
+
+    def into_a_file() -> float:
+        seconds = stage.curl("-o", kept, url)()
+        kept.unlink()
+        return seconds
+
     works: dict[str, Callable[[], float]] = {
-        "curl": stage.curl(stage.url("getData", datafileIds=number)),
+        "curl": stage.curl("-o", "/dev/null", url),
+        "curl into a file": into_a_file,
         "mount": stage.fresh(command("cat", path)),
     }
     if not stage.ca_file:
-        where = urllib.parse.urlsplit(stage.url("getData", datafileIds=number))
+        where = urllib.parse.urlsplit(url)
         target = f"{where.path}?{where.query}"
         works["socket"] = script(_SOCKET, where.hostname, where.port, target)
         with _rclone(stage, path, works):

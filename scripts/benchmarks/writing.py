@@ -15,7 +15,7 @@ from benchmarks.stage import Stage, command, script
 from icatfs.cli.measure import Row, in_turn, row, timed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
 _BLOCKS = """
@@ -52,35 +52,54 @@ print(time.perf_counter() - began)
 
 def rows(stage: Stage, runs: int, small: int) -> list[Row]:
     """Every row about uploads; ``small`` is how many small files."""
+    with stage.mounted(cold=False):
+        made = _dataset(stage)
+        large = _copies(stage, made, runs, (("1 GiB", 1 << 30), ("256 MiB", 256 << 20)))
+        tiny = _copies(stage, made, runs, (("1 byte", 1),), target="+ 20 ms")
+        return [*large, *tiny, *_blocks(stage, made, runs), *_many(stage, small)]
+
+
+def beside_a_real_one(stage: Stage, runs: int, small: int) -> list[Row]:
+    """A large file and ``small`` small ones, to a facility that takes a real one's time."""
+    with stage.mounted(cold=False):
+        large = _copies(stage, _dataset(stage), runs, (("256 MiB", 256 << 20),))
+        return [*large, *_many(stage, small)]
+
+
+def _dataset(stage: Stage) -> Path:
+    made = stage.big / f"bench-{os.getpid()}"
+    made.mkdir()
+    return made
+
+
+def _copies(
+    stage: Stage,
+    made: Path,
+    runs: int,
+    sizes: Sequence[tuple[str, int]],
+    *,
+    target: str = ">= 0.95",
+) -> list[Row]:
+    """``cp`` of one file until ``close``, beside curl and a bare mount."""
     numbers = itertools.count()
     result = []
-    with stage.mounted(cold=False):
-        made = stage.big / f"bench-{os.getpid()}"
-        made.mkdir()
-        for name, size, target in (
-            ("1 GiB", 1 << 30, ">= 0.95"),
-            ("256 MiB", 256 << 20, ">= 0.95"),
-            ("1 byte", 1, "+ 20 ms"),
-        ):
-            source = stage.folder / "source"
-            source.write_bytes(os.urandom(size))
-            put = _put(stage, source, made.name, numbers)
-            with _bare(stage) as bare:
-                works = {
-                    "curl": put,
-                    "bare": _copy(source, bare, numbers),
-                    "mount": _copy(source, made, numbers),
-                }
-                times = in_turn(runs, works)
-            peer = row(f"curl -T of {name}", times["curl"])
-            result += [
-                peer,
-                row(f"cp of {name}, bare pyfuse3", times["bare"], peer=peer),
-                row(f"cp of {name} until close", times["mount"], peer=peer, target=target),
-            ]
-            source.unlink()
-        result += _blocks(stage, made, runs)
-        result += _many(stage, small)
+    for name, size in sizes:
+        source = stage.folder / "source"
+        source.write_bytes(os.urandom(size))
+        with _bare(stage) as bare:
+            works = {
+                "curl": _put(stage, source, made.name, numbers),
+                "bare": _copy(source, bare, numbers),
+                "mount": _copy(source, made, numbers),
+            }
+            times = in_turn(runs, works)
+        peer = row(f"curl -T of {name}", times["curl"])
+        result += [
+            peer,
+            row(f"cp of {name}, bare pyfuse3", times["bare"], peer=peer),
+            row(f"cp of {name} until close", times["mount"], peer=peer, target=target),
+        ]
+        source.unlink()
     return result
 
 
@@ -131,12 +150,6 @@ def _bare(stage: Stage) -> Iterator[Path]:
             yield point
     finally:
         shutil.rmtree(folder)
-
-
-def small_files(stage: Stage, count: int) -> list[Row]:
-    """Small files to a facility whose answers cost what a real one's do."""
-    with stage.mounted(cold=False):
-        return _many(stage, count)
 
 
 def _many(stage: Stage, count: int) -> list[Row]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ class Slow:
 
     def __init__(self, folder: Path, serve_app: Any) -> None:
         self.root = True
+        self.prices = Prices(sent_bytes_per_s=math.inf)
         self.costs: Costs | None = None
         self.ids = SmallIds(folder, wrap=self.wrap)
         self.ids.url = serve_app(self.ids.app)
@@ -30,7 +32,7 @@ class Slow:
         async def slow(scope: Any, receive: Any, send: Any) -> None:
             if self.costs is None:
                 self.costs = Costs(
-                    Prices(), self.ids.clock, self.ids.counters, lambda session: self.root
+                    self.prices, self.ids.clock, self.ids.counters, lambda session: self.root
                 )
             await self.costs.wrap(app)(scope, receive, send)
 
