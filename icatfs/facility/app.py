@@ -146,7 +146,8 @@ class Facility:
         )
         if config.costs is CostModel.REAL:
             services = Costs(Prices(), self.clock, self.counters, self._is_root).wrap(services)
-        return _by_prefix({PREFIX: control_app(parts), "": self.faults.wrap(services)})
+        served = self.counters.wrap(self.faults.wrap(services))
+        return _by_prefix({PREFIX: control_app(parts), "": served})
 
     def _is_root(self, session: str | None) -> bool:
         """Whether no rules apply to the user of a session."""

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from icatfs.facility.exchange import App, Receive, Scope, Send
 
 
 @dataclass(slots=True)
 class Counters:
     """The counters, named as in the JSON of ``GET /_facility/counters``.
 
-    ``requests`` by endpoint (``icat/entityManager``, ``ids/getData``); ``queries`` and ``rows`` of
-    catalogue searches; ``bytes_read`` and ``bytes_skipped`` of stored data: what a request read
-    before the wanted offset counts as both. ``restores`` counts units a restore was asked for while
-    they were archived.
+    ``requests`` by endpoint (``icat/entityManager``, ``ids/getData``): all that arrived, also those
+    that a fault befell before they came to a service. All others tell what the services did:
+    ``queries`` and ``rows`` of catalogue searches; ``bytes_read`` and ``bytes_skipped`` of stored
+    data: what a request read before the wanted offset counts as both. ``restores`` counts units a
+    restore was asked for while they were archived.
     """
 
     requests: dict[str, int] = field(default_factory=dict)
@@ -27,9 +32,14 @@ class Counters:
     puts: int = 0
     deletes: int = 0
 
-    def request(self, endpoint: str) -> None:
-        """One request was received for this endpoint."""
-        self.requests[endpoint] = self.requests.get(endpoint, 0) + 1
+    def wrap(self, app: App) -> App:
+        """The application, whose requests are counted before anything can befall them."""
+
+        async def counted(scope: Scope, receive: Receive, send: Send) -> None:
+            self._request("/".join(str(scope["path"]).strip("/").split("/")[:2]))
+            await app(scope, receive, send)
+
+        return counted
 
     def query(self, rows: int) -> None:
         """A search answered with that many rows."""
@@ -67,6 +77,9 @@ class Counters:
     def delete(self, datafiles: int) -> None:
         """Datafiles were deleted through the data service."""
         self.deletes += datafiles
+
+    def _request(self, endpoint: str) -> None:
+        self.requests[endpoint] = self.requests.get(endpoint, 0) + 1
 
     def reset(self) -> None:
         """Begin from zero."""

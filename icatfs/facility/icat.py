@@ -69,7 +69,6 @@ def icat_app(core: IcatCore, counters: Counters, prefix: str = "/icat") -> App:
         page = _container_page(scope, prefix)
         exchange = Exchange(scope, receive, send if page else send_with_cors)
         path = str(scope["path"]).removeprefix(prefix).strip("/")
-        counters.request(f"icat/{path.partition('/')[0]}")
         try:
             await exchange.answer(page or await _answer(icat, exchange, path))
         except Disconnected:

@@ -65,7 +65,6 @@ def ids_app(core: IdsCore, prefix: str = "/ids") -> App:
 
         exchange = Exchange(scope, receive, send_with_cors)
         name = str(scope["path"]).removeprefix(prefix).strip("/")
-        core.counters.request(f"ids/{name}")
         try:
             await _serve(core, exchange, name)
         except Disconnected:

@@ -68,7 +68,7 @@ class SmallIds:
         self._icat = icat_app(self.core, self.counters)
         self._ids = ids_app(self.ids)
         inner = self.wrap(self._dispatch) if self.wrap else self._dispatch
-        self.app = self.faults.wrap(inner)
+        self.app = self.counters.wrap(self.faults.wrap(inner))
 
     async def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
         app = self._icat if scope["path"].startswith("/icat") else self._ids

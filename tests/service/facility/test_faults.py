@@ -101,6 +101,20 @@ def test_a_reset_amid_an_upload_stores_nothing(ids: SmallIds) -> None:
     assert ids.counters.puts == 0
 
 
+@pytest.mark.parametrize("kind", ["error", "html", "session"])
+def test_a_request_that_is_refused_by_a_fault_is_counted(ids: SmallIds, kind: str) -> None:
+    switch(ids, kind, endpoint="ids/getData")
+    assert get(ids).status >= 400
+    assert ids.counters.requests == {"ids/getData": 1}
+
+
+@pytest.mark.parametrize("kind", ["reset", "stall"])
+def test_a_request_that_is_never_answered_is_counted(ids: SmallIds, kind: str) -> None:
+    switch(ids, kind, endpoint="ids/getData")
+    with ids.open("ids/getData", {"datafileIds": SMALL}):
+        wait_until(lambda: ids.counters.requests == {"ids/getData": 1})
+
+
 def test_a_stall_amid_a_body_lasts_until_time_has_passed(ids: SmallIds) -> None:
     switch(ids, "stall", endpoint="ids/getData", after_bytes=5, seconds=60)
     with ids.open("ids/getData", {"datafileIds": SMALL}) as connection:
