@@ -132,7 +132,13 @@ class FileSystem(Generic[F]):
 
     def status(self) -> FsStatus:
         """Numbers for ``icatfs status``."""
-        return FsStatus(len(self._inodes), len(self._handles), len(self.waits))
+        return FsStatus(
+            inodes=len(self._inodes),
+            handles=len(self._handles),
+            waiting=len(self.waits),
+            fetched=self._reader.fetched,
+            failed=self._reader.failed,
+        )
 
     def shut_down(self) -> None:
         """Wake everybody who waits, and refuse further waiting, with `ShuttingDown`."""

@@ -26,8 +26,13 @@ class FsOptions:
 
 @dataclass(frozen=True, slots=True)
 class FsStatus:
-    """What the kernel knows and programs have open just now."""
+    """What the kernel knows and programs have open just now.
+
+    The other counts only grow: reads whose bytes were not at hand, and came, or failed.
+    """
 
     inodes: int
     handles: int
     waiting: int
+    fetched: int
+    failed: int

@@ -65,7 +65,7 @@ class Asking:
 
 
 class Reader(Generic[F]):
-    """Reads open files; has no state of its own but what it keeps in their handles."""
+    """Reads open files; what it knows of each it keeps in its handle."""
 
     def __init__(
         self,
@@ -81,6 +81,9 @@ class Reader(Generic[F]):
         self._waits = waits
         self._asking = asking
         self._turns = trio.CapacityLimiter(math.inf)
+        # mutable: counts only grow
+        self.fetched = self.failed = 0
+        """Reads whose bytes were not at hand, and came, or failed after an attempt."""
 
     def limit_waiting(self, reads: int) -> None:
         """From now on no more reads than this wait for the archive at once."""
@@ -127,11 +130,13 @@ class Reader(Generic[F]):
         try:
             with self._waits.waiting(handle.opener.process, is_mortal=not handle.is_left):
                 await self._bring(handle, start, stop)
+            self.fetched += 1
         except OpenerGone:
             handle.is_left = True  # if somebody has inherited it the kernel asks once more
             raise
         except IcatfsError as error:
             handle.failure = Failure(error, trio.current_time() + _FAILURE_S)
+            self.failed += 1
             raise
         finally:
             handle.waiting -= 1

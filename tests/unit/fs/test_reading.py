@@ -73,6 +73,18 @@ async def test_what_is_cached_is_asked_of_nobody(tmp_path: Path) -> None:
     assert bench.attempts["plain"] == 1
 
 
+async def test_reads_that_had_to_wait_for_their_bytes_are_counted(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, "plain")
+    await bench.read()
+    await bench.read()
+    assert (bench.reader.fetched, bench.reader.failed) == (1, 0)
+    bench = Bench(tmp_path, "unreachable")
+    for _ in range(2):
+        with pytest.raises(FacilityUnreachable):
+            await bench.read()
+    assert (bench.reader.fetched, bench.reader.failed) == (0, 1), "it was told again what is known"
+
+
 async def test_what_is_at_hand_is_read_without_waiting_and_nothing_else(tmp_path: Path) -> None:
     bench = Bench(tmp_path, "plain")
     assert bench.reader.read_nowait(bench.handle, 0, 10) is None
