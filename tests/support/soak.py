@@ -47,6 +47,7 @@ from support.clocks import DAY, wall_clock
 from support.disks import small_disk
 from support.mounts import Mounts, until
 from support.replacing import Holdings, is_shown
+from support.storm import OUTAGES, Demand, most_in_outage
 from support.trouble import (
     DATA,
     DOCUMENTED,
@@ -66,10 +67,9 @@ if TYPE_CHECKING:
 MIB = 2**20
 VISIT = "LARGE/BIG-1/1"
 READERS = 6
+MOUNTS = 2
 MOST_RSS_MIB = 256
-REQUESTS_PER_ERROR = 12
-"""Who gives up has tried two times six requests, since the kernel asks twice."""
-SOME_REQUESTS = 200
+OUTAGE_S = 3.0
 IMAGES = 12
 VICTIMS = {"image-0003.raw", "image-0007.raw"}
 CACHE = "64M"
@@ -104,18 +104,18 @@ class Tally:
     errors: Counter[str] = field(default_factory=Counter)
     troubles: Counter[str] = field(default_factory=Counter)
     streams: Counter[str] = field(default_factory=Counter)
+    demand: Demand = field(default_factory=Demand)
     wrong: list[str] = field(default_factory=list)
-    reads: int = 0
     bytes_read: int = 0
     requests: int = 0
+    in_outages: int = 0
     most_rss: float = 0.0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def read(self, kind: str, count: int) -> None:
-        """An operation began that reads so many bytes, in requests of the kernel of 128 KiB."""
+        """An operation began that reads so many bytes."""
         with self.lock:
             self.operations[kind] += 1
-            self.reads += max(1, count // (8 * 128 * 1024))
             self.bytes_read += count
 
     def failed(self, name: str) -> None:
@@ -208,16 +208,20 @@ class Server:
             raise RuntimeError("the facility did not start")
         return FacilityHandle.from_line(line, self._process.pid)
 
+    def asked(self) -> int:
+        """Requests for data since it was started or counted last."""
+        count: int = self.handle.counters()["requests"].get(DATA, 0)
+        return count
+
     def count(self) -> None:
-        """Add up its counters, which a restart begins anew."""
-        counters = self.handle.counters()
+        """Add up its requests, which a restart begins to count anew."""
+        self._tally.requests += self.asked()
         self.handle.reset_counters()
-        with self._tally.lock:
-            self._tally.requests += counters["requests"].get(DATA, 0)
 
     def restart(self, pause_s: float) -> None:
         """It is gone for a while. All is well then: a wrong size would stay in what it keeps."""
         self.handle.clear_faults()
+        self._tally.demand.breaks += MOUNTS
         self.count()
         self.stop()
         time.sleep(pause_s)
@@ -252,7 +256,7 @@ class Soak:
         self._truths = self._prepare()
         self._mounts = Mounts(folder)
         self._disk = self._stack.enter_context(small_disk(folder / "cache", DISK))
-        self._points = [self._mount(0), self._mount(1)]
+        self._points = [self._mount(place) for place in range(MOUNTS)]
         self._look_at_first()
 
     def _mount(self, place: int) -> Path:
@@ -407,6 +411,7 @@ class Soak:
             (4, self._lasting),
             (6, self._heal),
             (2, self._lose_sessions),
+            (1, self._outage),
             (1, self._restart),
             (2, self._kill_children),
             (3, self._drop_pages),
@@ -432,6 +437,8 @@ class Soak:
         if dice.random() < 0.3 and endpoint != "icat/entityManager":
             fault["entity"] = {"datafile": dice.choice(self._truths).number}
         self._server.handle.faults(fault)
+        if endpoint != "icat/entityManager":
+            self._tally.demand.went_wrong(fault)
         return str(fault["kind"])
 
     def _lasting(self, dice: random.Random) -> str:
@@ -450,16 +457,29 @@ class Soak:
 
     def _lose_sessions(self, dice: random.Random) -> str:
         for endpoint in ("ids/", "icat/entityManager"):
-            self._server.handle.faults(
-                {"kind": "session", "endpoint": endpoint, "times": dice.randrange(1, 3)}
-            )
+            fault = {"kind": "session", "endpoint": endpoint, "times": dice.randrange(1, 3)}
+            self._server.handle.faults(fault)
+            self._tally.demand.went_wrong(fault)
         return "sessions lost"
+
+    def _outage(self, dice: random.Random) -> str:
+        """No data come for a while, however often they are asked for; then all is well."""
+        before, began = self._server.asked(), time.monotonic()
+        self._server.handle.faults({**dice.choice(OUTAGES), "endpoint": DATA})
+        time.sleep(OUTAGE_S)
+        asked, lasted_s = self._server.asked() - before, time.monotonic() - began
+        self._heal_all()
+        self._tally.in_outages += asked
+        if asked > most_in_outage(MOUNTS, lasted_s):
+            self._tally.is_wrong(f"a storm: {asked} requests in an outage of {lasted_s:.0f} s")
+        return "out of order"
 
     def _restart(self, dice: random.Random) -> str:
         self._server.restart(dice.choice([0.0, 0.5, 5.0]))
         return "facility restarted"
 
     def _kill_children(self, _: random.Random) -> str:
+        self._tally.demand.breaks += MOUNTS
         for point in self._points:
             for pid in children(self._mounts.status(point)["pid"]):
                 with suppress(ProcessLookupError):
@@ -468,6 +488,7 @@ class Soak:
 
     def _archive(self, dice: random.Random) -> str:
         """Who reads it brings it back, if it can be; what cannot is mended by and by."""
+        self._tally.demand.breaks += MOUNTS
         fault = dice.choice([None, None, *TAPE])
         if fault is not None:
             self._server.handle.faults({**fault, "times": 1})
@@ -500,7 +521,10 @@ class Soak:
     def _kill_second(self, _: random.Random) -> str:
         point = self._points[1]
         with self._gate.closed():
-            os.kill(self._mounts.status(point)["pid"], signal.SIGKILL)
+            status = self._mounts.status(point)
+            self._add_up(status)
+            self._tally.demand.breaks += 1
+            os.kill(status["pid"], signal.SIGKILL)
             until(lambda: is_dead(point))
             self._heal_all()
             self._mount(1)
@@ -513,7 +537,7 @@ class Soak:
             self._check_leaving()
             for path in (self._folder / "cache").rglob("data/*"):
                 flip_a_bit(path, dice)
-            self._points = [self._mount(0), self._mount(1)]
+            self._points = [self._mount(place) for place in range(MOUNTS)]
             self._look_at_first()
         return "mounted again"
 
@@ -551,11 +575,6 @@ class Soak:
         self._heal_all()
         if self._disk is not None:
             self._disk.fill(0)
-        self._server.count()
-        tally = self._tally
-        allowed = tally.reads + REQUESTS_PER_ERROR * tally.errors.total() + SOME_REQUESTS
-        if tally.requests > allowed:
-            tally.is_wrong(f"a storm: {tally.requests} requests for {tally.reads} reads")
 
     def _last_look(self) -> None:
         """Every file can be read once more; what was damaged is forgotten after a while."""
@@ -576,9 +595,17 @@ class Soak:
                 f"descriptors are left: {self._count_descriptors()}, {self._descriptors} at first"
             )
         self._check_leaving()
+        self._check_restraint()
         if "Traceback" in self._mounts.log():
             self._tally.is_wrong(f"a traceback in the log:\n{_last_traceback(self._mounts.log())}")
         self._server.stop()
+
+    def _check_restraint(self) -> None:
+        """The facility was not asked more often than there was cause for."""
+        self._server.count()
+        asked, allowed = self._tally.requests, self._tally.demand.allows()
+        if asked > allowed:
+            self._tally.is_wrong(f"a storm: {asked} requests for data, for {self._tally.demand}")
 
     def _check_leaving(self) -> None:
         """Both mounts come to rest, and go."""
@@ -590,14 +617,16 @@ class Soak:
             status = self._mounts.status(point)
             if status["transfer"]["waiting"]:
                 self._tally.is_wrong("somebody still waits")
-            self._count_streams(status["transfer"])
+            self._add_up(status)
             done = self._mounts.unmount(point)
             if done.returncode:
                 self._tally.is_wrong(f"unmounting: {done.stderr}")
 
-    def _count_streams(self, transfer: dict[str, Any]) -> None:
+    def _add_up(self, status: dict[str, Any]) -> None:
+        """What a mount did until it goes."""
+        self._tally.demand.add(status)
         for name in ("opened", "resumed", "mismatches", "bytes_received"):
-            self._tally.streams[name] += transfer[name]
+            self._tally.streams[name] += status["transfer"][name]
 
     def _count_descriptors(self) -> int:
         return len(os.listdir(f"/proc/{self._pid}/fd"))
@@ -615,7 +644,10 @@ class Soak:
         print(f"read         {tally.bytes_read / MIB:,.0f} MiB")
         print(f"errors       {_told(tally.errors)}")
         print(f"troubles     {_told(tally.troubles)}")
-        print(f"requests     {tally.requests} for data, {tally.requests / tally.reads:.2f} a read")
+        print(
+            f"requests     {tally.requests} for data, {tally.in_outages} of them in outages;"
+            f" {tally.demand.allows()} had a cause: {tally.demand}"
+        )
         print(
             f"streams      {tally.streams['opened']} opened, {tally.streams['resumed']} resumed,"
             f" {tally.streams['mismatches']} contradicted the catalogue"
