@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from icatfs.icat.records import DatafileRow
     from icatfs.values import ContentVersion, DatafileId
 
-_BELIEVED_S = 1.0
+BELIEVED_S = 1.0
 _REMEMBERED = 1000
 
 Body = TypeVar("Body", covariant=True)
@@ -68,7 +68,7 @@ class OneVersion(Generic[Body]):
                 f"datafile {version.datafile} was replaced or removed at the facility since the"
                 " file was opened: open it again"
             )
-        self._believed[version] = trio.current_time() + _BELIEVED_S
+        self._believed[version] = trio.current_time() + BELIEVED_S
         self._believed.move_to_end(version)
         if len(self._believed) > _REMEMBERED:
             self._believed.popitem(last=False)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
-import time
 from typing import TYPE_CHECKING
 
 import pytest
 from support.clocks import DAY, wall_clock
 from support.mounts import Mounts, until
-from support.replacing import Holdings, replaceable
+from support.replacing import Holdings, replaceable, wait_until_doubted
 
 from icatfs import control
 
@@ -140,7 +139,7 @@ def test_pages_of_the_kernel_and_new_bytes_are_not_mixed(
     evicted = mounts.status(point)["content"]["evicted_files"]
     assert len((point / DATASET / other).read_bytes()) == 14 * MIB
     until(lambda: mounts.status(point)["content"]["evicted_files"] > evicted)
-    time.sleep(1.1)  # for a second a version is believed to be the facility's
+    wait_until_doubted()
     new = holdings.store(5, 12 * MIB)
     with path.open("rb", buffering=0) as file:
         os.posix_fadvise(file.fileno(), 0, 4 * MIB, os.POSIX_FADV_DONTNEED)

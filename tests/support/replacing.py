@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 import zlib
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from icatfs.facility.folding import general_ci
 from icatfs.facility.handle import FacilityHandle, running_facility
+from icatfs.fs.versions import BELIEVED_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,6 +57,14 @@ def replaceable(folder: Path, name: str) -> Iterator[Holdings]:
     with running_facility("--storage", "single", data=folder) as facility:
         ids = facility.search(f"SELECT df.id FROM Datafile df WHERE df.name = '{name}'")
         yield Holdings(facility, folder / "catalogue.sqlite", int(ids[0]))
+
+
+def wait_until_doubted() -> None:
+    """Return when the version of no file is believed any more to be the facility's.
+
+    Nothing shows that from outside: it is a time. A slow machine only makes it longer.
+    """
+    time.sleep(1.1 * BELIEVED_S)
 
 
 def is_shown(path: Path, content: bytes) -> bool:

@@ -46,7 +46,7 @@ from icatfs.fuse.mountpoint import is_dead
 from support.clocks import DAY, wall_clock
 from support.disks import small_disk
 from support.mounts import Mounts, until
-from support.replacing import Holdings, is_shown
+from support.replacing import Holdings, is_shown, wait_until_doubted
 from support.storm import OUTAGES, Demand, most_in_outage
 from support.trouble import (
     DATA,
@@ -77,8 +77,6 @@ CACHE = "64M"
 DISK = 2**30 + 96 * MIB
 """A mount leaves 1 GiB of it free."""
 DATASETS = {"many": 1, "images": 2}
-BELIEVED_S = 1.1
-"""For so long a version of a file may be taken for the facility's though it was replaced."""
 REPLACED = {f"image-{number:04d}.raw" for number in (5, 9, 11)}
 LAST_LOOK_S = 180.0
 _H5PY = """
@@ -501,7 +499,7 @@ class Soak:
         with self._gate.closed():
             self._heal_all()  # a wrong size would be mended into the new one
             until(self._nothing_streams)
-            time.sleep(BELIEVED_S)
+            wait_until_doubted()
             database = self._folder / "facility" / "catalogue.sqlite"
             holdings = Holdings(self._server.handle, database, truth.number)
             if dice.random() < 0.5:

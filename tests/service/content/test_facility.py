@@ -65,7 +65,9 @@ async def test_every_file_of_the_sample_is_read_with_its_bytes(
 async def test_many_readers_of_many_files_make_few_requests(
     facility: FacilityHandle, tmp_path: Path
 ) -> None:
-    async with mounted(facility, tmp_path / "cache") as us:
+    # However slow this machine is just now: streams are shared here, and nobody's patience ends.
+    limits = Limits(grace_s=60.0, turn_s=60.0)
+    async with mounted(facility, tmp_path / "cache", limits=limits, stall_s=60.0) as us:
         truth = {number: await us.truth(number) for number in range(1, 12)}
 
         async def reader(number: int) -> None:
