@@ -261,7 +261,7 @@ class Dispatch:
         now = self._clock()
         if not stream.waiters and now - stream.wanted_at >= self._limits.grace_s:
             return True
-        return now - stream.since >= self._limits.turn_s
+        return stream.turn_s is not None and now - stream.turn_s >= self._limits.turn_s
 
     def _has_more(self, stream: Stream) -> bool:
         file, position = stream.fetch.file, stream.carrier.position

@@ -163,6 +163,14 @@ class Stream:
         self.first_piece = 0
 
     @property
+    def turn_s(self) -> float | None:
+        """When its turn began: with its first byte, or when it broke before that; None till then.
+
+        Where a stream takes longer than a turn to begin, all would end each other's for ever.
+        """
+        return self.since if self.begun_at is None and self.carrier.resumed else self.begun_at
+
+    @property
     def is_confirmed(self) -> bool:
         """Whether its readers came for more than a window of it."""
         return self.furthest - self.origin > self.window
@@ -175,6 +183,7 @@ class Stream:
             bool(self.waiters),
             self.since,
             self.wanted_at,
+            self.turn_s,
             self.ending,
             self.sweeps,
             self.most_reach,

@@ -76,6 +76,8 @@ class Stream:
     since_s: float
     wanted_s: float = 0.0
     """When somebody last did."""
+    turn_s: float | None = None
+    """When its turn began: it brought something, or broke. Nobody ends it for his turn before."""
     ending: bool = False
     sweeps: bool = False
     most_reach: int = ENDLESS
@@ -173,4 +175,4 @@ def _is_forgotten(one: Stream, _: Hashable, limits: Limits, now_s: float) -> boo
 
 
 def _had_its_turn(one: Stream, _: Hashable, limits: Limits, now_s: float) -> bool:
-    return now_s - one.since_s >= limits.turn_s
+    return one.turn_s is not None and now_s - one.turn_s >= limits.turn_s

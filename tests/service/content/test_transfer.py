@@ -286,6 +286,22 @@ async def test_a_long_stream_gives_way_after_its_turn(
         assert trio.current_time() - begun < 6
 
 
+async def test_everybody_is_served_where_a_stream_takes_longer_than_a_turn_to_begin(
+    autojump_clock: MockClock, store: ContentStore, version_of: Versions, content_of: Contents
+) -> None:
+    data = content_of(MIB)
+    source = FakeSource(data, latency_s=12.0)
+    limits = Limits(streams=2, turn_s=10.0)
+    async with open_transfer(source, limits=limits) as transfer:
+        with trio.fail_after(60):
+            async with trio.open_nursery() as nursery:
+                for datafile in range(1, 6):
+                    file = store.open(version_of(data, datafile))
+                    nursery.start_soon(read_all, transfer, file, MIB)
+    assert len(source.offsets) == 5
+    assert source.sent == 5 * MIB
+
+
 async def test_a_stream_nobody_has_open_ends_soon(
     autojump_clock: MockClock, store: ContentStore, version_of: Versions, content_of: Contents
 ) -> None:

@@ -277,12 +277,26 @@ def test_one_stream_is_ended_for_who_waits_his_turn_and_not_two() -> None:
     waiter = desk.dispatch.wait(desk.fetch(), 900 * MIB, 901 * MIB)
     assert waiter in desk.dispatch.queue
     assert not any(stream.ending for stream in desk.streams)
+    for stream in list(desk.streams):
+        desk.bring(stream, KIB)
     desk.now += 10.0
     desk.dispatch.arrange()
     desk.dispatch.arrange()
     assert [stream.ending for stream in desk.streams] == [True, False]
     desk.dispatch.ended(desk.streams[0], None)
     assert waiter.stream is desk.streams[-1]
+
+
+def test_a_stream_that_broke_before_it_began_gives_way_after_its_turn() -> None:
+    desk = Desk(Limits(streams=1), size=1000 * MIB)
+    desk.dispatch.wait(desk.fetch(), 0, MIB)
+    stream = desk.streams[0]
+    desk.now += 20.0
+    desk.dispatch.wait(desk.fetch(), 900 * MIB, 901 * MIB)
+    assert not stream.ending, "it has not begun"
+    desk.carriers[stream].resumed = 1
+    assert not desk.dispatch.goes_on(stream, 0)
+    assert stream.ending
 
 
 def test_a_stream_that_breaks_is_not_resumed_for_nobody() -> None:

@@ -33,11 +33,13 @@ def stream(
     wanted: bool = True,
     since: float = 99.0,
     wanted_at: float = 50.0,
+    begun: bool = True,
     ending: bool = False,
     sweeps: bool = False,
     most_reach: int = plan.ENDLESS,
 ) -> Stream:
-    return Stream(file, position, wanted, since, wanted_at, ending, sweeps, most_reach)
+    turn = since if begun else None
+    return Stream(file, position, wanted, since, wanted_at, turn, ending, sweeps, most_reach)
 
 
 @pytest.mark.parametrize(
@@ -152,6 +154,18 @@ def stream(
             Wait(),
         ),
         (
+            "its turn begins with its first byte",
+            0,
+            [stream(0, file="b", since=10.0, begun=False), stream(0, file="c", since=95.0)],
+            Wait(),
+        ),
+        (
+            "one that has brought nothing may go if nobody waits for it",
+            0,
+            [stream(0, file="b", begun=False, wanted=False), stream(0, file="c", since=95.0)],
+            Replace(0),
+        ),
+        (
             "the oldest of its own file's",
             900 * MIB,
             [stream(0, wanted=False, since=98.0), stream(MIB, wanted=False, since=97.0)],
@@ -195,6 +209,7 @@ streams = st.lists(
         wanted=st.booleans(),
         since_s=st.floats(0, 100),
         wanted_s=st.floats(0, 100),
+        turn_s=st.none() | st.floats(0, 100),
         ending=st.booleans(),
         sweeps=st.booleans(),
         most_reach=st.sampled_from([0, 3, plan.ENDLESS]),
@@ -232,7 +247,9 @@ def test_every_decision_can_be_carried_out(
             chosen = running[number]
             assert len(running) >= within.streams
             assert not chosen.ending
-            assert not chosen.wanted or NOW - chosen.since_s >= within.turn_s
+            if chosen.wanted:
+                assert chosen.turn_s is not None
+                assert NOW - chosen.turn_s >= within.turn_s
         case Wait():
             assert len(running) >= within.streams
 
