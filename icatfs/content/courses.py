@@ -1,55 +1,9 @@
 """Where a stream begins, how far it looks ahead, and when it has gone far enough.
 
-**Where a stream begins and how wide its window is** (``course``). It reads on at least to the end
-of what is waited for, and a *window* beyond. The window is that of the best explanation of why
-somebody came here:
-
-* he reads on where an earlier stream ended: it was too short. Twice what he has read so far, and
-  eight times, when that is more than one large chunk of something: a gigabyte comes in three;
-* he jumps ahead, but not far, and not for the first time: had the stream gone on, it would have
-  been cheaper. Twice the jump, within the reach: if the next is alike, no stream is opened for it;
-* he reads backwards: the stream begins before him, twice as far as the last one was long, within
-  the reach. These two are for files that do not fit; else the sweep, below, is the better answer;
-* he begins with the file: a program that reads it all does, and so does one that only looks at what
-  kind of file it is. A moderate window;
-* he begins near the end of the file: there is where formats have their tables. The last half of
-  such a window;
-* he comes from nowhere: a glance, 2 MiB. What will he want next? Nobody knows.
-
-Within a stream the window grows with what its readers came for: it reads ahead as much as they have
-read from where they began, and a reader that keeps up sees one stream to the end. A stream whose
-readers have not come for a second time when somebody wants another place of its file is cut to a
-glance: so opening an HDF5 file costs its head, its tail and the slice, and little more.
-
-**Reading at random** is a problem of renting skis: every stream that is opened for a glance is
-*rent*, a *sweep* of all that is missing, front to back in one stream, is the purchase. Nobody knows
-how long the skiing goes on; but who buys as soon as the rent that was paid amounts to the price
-never pays more than twice what the wiser choice would have cost, and no rule without foresight does
-better. A file that is smaller than the moderate window is bought at once. The first few streams buy
-nothing larger: who opens a file, looks around and takes a slice has not begun to read at random.
-Nobody waits longer than a turn for a sweep: it begins, at most, so far before him, and whoever
-wants what it reaches only later gets a glance of his own. Only files that fit are swept, for bytes
-that are given back were bought in vain; and of a file that does not fit, no more is read through
-than an eighth of what the cache can have of it.
-
-**Where a stream ends** (``goes_on``). At the end of its window; where another one of its file
-stands before the next byte that it could bring; and where what is missing lies further ahead than
-is cheap to read through.
-
-**Bounds.** The bytes that come twice are counted for each file, and a stream passes over such bytes
-only while they are less than a sixteenth of the file. Hence, for any pattern of reading: *while
-nothing of a file is given back, at most 17/16 of its size is fetched*, and what was in flight, one
-piece or so, when each stream was closed. For, a stream begins at a missing byte (or at most 1 MiB
-before one), a byte that is missing comes once, since two streams of a file never go on for the same
-byte, and all others are counted. Patterns that leave nothing in their wake (in sequence, strided,
-backwards, several of these at once, one slice) fetch no byte twice.
-In requests: sequential reading takes 1 if the reader keeps up, else O(log size). Random reading of
-a file that fits takes no more than can be rented for the price of a sweep, or the first few if that
-is less, and a few for what the sweep leaves: whatever the number of reads.
-
-Pure, the other half of `icatfs.content.plan`: the forces are told there. Invariants, for any state
-given: a course begins at or before its gap; ``goes_on`` is never true for two streams of a file
-about the same byte.
+The other half of `icatfs.content.plan`, where the essay on both is: this decides rows 10 to 22 of
+its table, and the numbers below are of those rows. Pure. Invariants, for any state given: a course
+begins at or before its gap; ``goes_on`` is never true for two streams of a file about the same
+byte, but where both stand at one place.
 """
 
 from __future__ import annotations
@@ -57,13 +11,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from icatfs.content.plan import ENDLESS
+from icatfs.content.costs import Prices
+from icatfs.content.plan import ENDLESS, Limits
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from icatfs.content.costs import Prices
-    from icatfs.content.plan import Limits
 
 _ALIGNED = 2**20
 """The kernel's reads of one program come out of order, but within this."""
@@ -92,7 +44,7 @@ class Trail:
     """The last few, newest first."""
     opened: int = 0
     rent_s: float = 0.0
-    """What these cost to open, since the last sweep."""
+    """What these cost to open. All of it is forgotten when nothing is missing any more."""
     again: int = 0
     """Bytes that came though they were there."""
 
@@ -129,83 +81,105 @@ class Course:
     sweeps: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """Somebody waits for [gap, stop), of which ``gap`` is missing."""
+
+    gap: int
+    stop: int
+    content: Content
+    trail: Trail
+    prices: Prices
+    limits: Limits
+
+    @property
+    def aligned(self) -> int:
+        """Where to look for bytes that are probably wanted next to the gap."""
+        return _aligned(self.gap)
+
+    @property
+    def reach(self) -> int:
+        """How far is better read through than jumped over."""
+        return min(self.limits.reach(self.gap, self.prices), self.content.most_reach)
+
+
 def course(
     gap: int, stop: int, content: Content, trail: Trail, prices: Prices, limits: Limits
 ) -> Course:
-    """The stream for somebody who waits for [gap, stop), of which ``gap`` is missing.
+    """The stream for somebody who waits for [gap, stop): by the best explanation of why he came."""
+    case = _Case(gap, stop, content, trail, prices, limits)
+    return _sweep(case) or _reading_on(case) or _jump(case) or _backwards(case) or _look(case)
 
-    ================================================  =======================  ===================
-    the content fits, and ...                         begins                   window
-    ------------------------------------------------  -----------------------  -------------------
-    ... is no larger than the first window            first missing (*)        all
-    ... the rent amounts to the price of a sweep      first missing (*)        all
-    ------------------------------------------------  -----------------------  -------------------
-    otherwise the gap is ...
-    ------------------------------------------------  -----------------------  -------------------
-    ... where an earlier stream ended                 at it                    2 or 8 x what was
-                                                                               read
-    ... ahead of the last, within reach, as that      at it, aligned           2 x jump, <= reach
-        was of the one before; and no fit
-    ... just before the last one's start; and no fit  2 x its length before,   a glance
-                                                      <= reach
-    ... in the first MiB                              0                        the first window
-    ... in the last half of a first window            half a first window      all
-                                                      before the end
-    ... anywhere else                                 at it, aligned           a glance
-    ================================================  =======================  ===================
 
-    (*) or as far before the gap as arrives within a turn, if that is less far.
-    """
-    is_whole = content.size <= limits.window
-    if content.fits and (is_whole or _is_to_buy(gap, content, trail, prices, limits)):
-        start = max(content.first_missing, gap - limits.patience(prices))
-        return Course(start, content.size, start, sweeps=True)
-    for end in trail.ends:
+def _sweep(case: _Case) -> Course | None:
+    """Rows 10 and 11: all that is missing, as far as it can be had within a turn."""
+    content, limits = case.content, case.limits
+    is_small = content.size <= limits.window
+    if not content.fits or not (is_small or _is_to_buy(case)):
+        return None
+    start = max(content.first_missing, case.gap - limits.patience(case.prices))
+    return Course(start, content.size, start, sweeps=True)
+
+
+def _is_to_buy(case: _Case) -> bool:
+    """Whether what was paid as rent, and would be now, is the price of all that is missing."""
+    first, prices = case.content.first_missing, case.prices
+    rent_s = case.trail.rent_s + prices.first_byte_s(case.gap)
+    price_s = prices.first_byte_s(first) + prices.read_s(case.content.size - first)
+    return case.trail.opened >= case.limits.looks and rent_s >= price_s
+
+
+def _reading_on(case: _Case) -> Course | None:
+    """Row 12: he reads on where an earlier stream ended."""
+    gap, limits = case.gap, case.limits
+    for end in case.trail.ends:
         if gap == end.stop:
             origin = min(end.origin, gap)  # it may have been on its way to readers further ahead
             run = gap - origin
             window = max(limits.glance, (_WIDER if run >= limits.window else 2) * run)
-            return Course(gap, min(window, content.room), origin)
-    start = _aligned(gap)
-    if not content.fits and trail.ends:
-        reach = min(limits.reach(gap, prices), content.most_reach)
-        last = trail.ends[0]
-        if _jumped(trail.ends, gap, reach):
-            window = max(limits.glance, min(2 * (gap - last.stop), reach))
-            return Course(start, min(window, content.room), start)
-        if gap < last.start <= stop + limits.glance:
-            back = min(2 * (last.stop - last.start), reach)
-            return Course(max(0, min(start, last.start - back)), limits.glance, start)
-    tail = _aligned(max(0, content.size - limits.window // 2))
-    if gap >= tail:
+            return Course(gap, min(window, case.content.room), origin)
+    return None
+
+
+def _jump(case: _Case) -> Course | None:
+    """Row 13: the last two streams, and one for the gap, are in order and not far apart."""
+    if case.content.fits or len(case.trail.ends) < 2:
+        return None
+    last, before = case.trail.ends[:2]
+    jump, reach = case.gap - last.stop, case.reach
+    if not (0 < jump <= reach and 0 < last.start - before.stop <= reach):
+        return None
+    window = max(case.limits.glance, min(2 * jump, reach))
+    return Course(case.aligned, min(window, case.content.room), case.aligned)
+
+
+def _backwards(case: _Case) -> Course | None:
+    """Row 14: he wants what is just before the last stream."""
+    if case.content.fits or not case.trail.ends:
+        return None
+    last, glance = case.trail.ends[0], case.limits.glance
+    if not case.gap < last.start <= case.stop + glance:
+        return None
+    back = min(2 * (last.stop - last.start), case.reach)
+    return Course(max(0, min(case.aligned, last.start - back)), glance, case.aligned)
+
+
+def _look(case: _Case) -> Course:
+    """Rows 15 to 17: he has not been near here."""
+    limits, start = case.limits, case.aligned
+    tail = _aligned(max(0, case.content.size - limits.window // 2))
+    if case.gap >= tail:
         start = tail
     window = limits.glance if start else limits.window
-    return Course(start, min(window, content.room), start)
+    return Course(start, min(window, case.content.room), start)
 
 
-def _jumped(ends: Sequence[End], gap: int, reach: int) -> bool:
-    """Whether the last two streams, and one for the gap, are in order and not far apart."""
-    if len(ends) < 2:
-        return False
-    last, before = ends[:2]
-    return 0 < gap - last.stop <= reach and 0 < last.start - before.stop <= reach
-
-
-def _is_to_buy(gap: int, content: Content, trail: Trail, prices: Prices, limits: Limits) -> bool:
-    rent_s = trail.rent_s + prices.first_byte_s(gap)
-    price_s = prices.first_byte_s(content.first_missing) + prices.read_s(
-        content.size - content.first_missing
-    )
-    return trail.opened >= limits.looks and rent_s >= price_s
-
-
-def _aligned(gap: int) -> int:
-    """Where to look for bytes that are probably wanted next to those at ``gap``."""
-    return gap - gap % _ALIGNED
+def _aligned(offset: int) -> int:
+    return offset - offset % _ALIGNED
 
 
 def until(furthest: int, origin: int, size: int | None, window: int, room: int) -> int:
-    """How far a stream reads for readers who began at ``origin`` and wait up to ``furthest``.
+    """Row 18: how far a stream reads for readers who began at ``origin`` and wait to ``furthest``.
 
     A window further, or as far as they have read, or to the end of the file if that is as near
     again; but not further than there is room for.
@@ -224,7 +198,7 @@ def goes_on(
     others: Sequence[int],
     pass_over: int,
 ) -> bool:
-    """Whether a stream at ``position`` reads on, being meant to reach ``stop``.
+    """Rows 20 to 22: whether a stream at ``position`` reads on, being meant to reach ``stop``.
 
     ``next_missing`` is the first byte before ``stop`` that it could bring, None if there is none;
     ``others`` are the positions of the other streams of the file. ``pass_over``: so many bytes
@@ -238,7 +212,7 @@ def goes_on(
 
 
 def may_pass_over(reach: int, content: Content, again: int) -> int:
-    """How many bytes that are there a stream may read through to come to missing ones."""
+    """Row 20: how many bytes that are there a stream may read through to come to missing ones."""
     if not content.fits:
         return min(reach, content.most_reach)
     return max(0, min(reach, content.size // _AGAIN - again))

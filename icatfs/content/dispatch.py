@@ -1,9 +1,9 @@
 """Who waits for which bytes, which streams there are, and what becomes of them: the plan's state.
 
-Nothing here waits, reads or asks for the time: events come in (somebody waits, bytes arrived, a
-stream is over), the planner is asked (`icatfs.content.plan`, `icatfs.content.courses`), and what is
-to be done goes out through ``open_stream`` and the events of waiters and streams. So the tests run
-all of it, at any speed, against a server that is a formula.
+Nothing here waits or reads: events come in (somebody waits, bytes arrived, a stream is over), the
+planner is asked (`icatfs.content.plan`, with the essay on all of it and the table whose rows are
+numbered below), and what is to be done goes out through ``open_stream`` and the events of waiters
+and streams. So the tests run all of it, at any speed, against a server that is a formula.
 
 Invariants: a waiter is in the queue if and only if no stream is to serve it; a fetch exists exactly
 as long as it has waiters or streams; at most ``limits.streams`` streams exist.
@@ -128,7 +128,7 @@ class Dispatch:
             version = waiter.fetch.file.version
             prices = self.costs.prices
             if plan.nearest(version, gap, promised, prices, self._limits) is not None:
-                continue
+                continue  # 4
             promised.append(plan.Stream(version, gap, True, 0.0))
             match self._decide(waiter, gap):
                 case plan.Join(number):
@@ -141,6 +141,7 @@ class Dispatch:
                     coming = max(0, coming - 1)
 
     def _decide(self, waiter: Waiter, gap: int) -> plan.Decision:
+        """Row 1 for a content that comes as a whole or is being compared, else what follows it."""
         fetch = waiter.fetch
         if fetch.prover is not None:
             return plan.Join(self.streams.index(fetch.prover))
@@ -156,7 +157,7 @@ class Dispatch:
         waiter.stream = stream
         stream.waiters[waiter] = None
         if waiter.start > stream.furthest + self._limits.glance:
-            stream.origin = waiter.start  # what lies between nobody came for
+            stream.origin = waiter.start  # 18: what lies between nobody came for
         stream.furthest = max(stream.furthest, waiter.stop)
 
     def _open(self, waiter: Waiter, gap: int) -> Stream:
@@ -180,7 +181,7 @@ class Dispatch:
         return stream
 
     def _cut(self, fetch: Fetch) -> None:
-        """Somebody wants another place: streams whose readers have not come back take a glance."""
+        """Row 19: somebody wants another place."""
         for stream in fetch.streams:
             if not (stream.waiters or stream.sweeps or stream.is_confirmed):
                 stream.window = min(stream.window, self._limits.glance)
@@ -242,14 +243,14 @@ class Dispatch:
             stream.wanted_at = self._clock()
 
     def is_to_prove(self, stream: Stream) -> bool:
-        """Whether the content is complete and this stream is to compare it with the catalogue."""
+        """Row 24: whether this stream is to compare the complete content with the catalogue."""
         fetch = stream.fetch
         if fetch.prover is None and fetch.file.unproved:
             fetch.prover = stream
         return fetch.prover is stream
 
     def _is_idle(self, stream: Stream, *, is_fault: bool) -> bool:
-        """Whether the stream reads ahead for nobody: after a fault, or long after a close."""
+        """Row 23: whether it reads ahead for nobody, after a fault or long after a close."""
         if stream.waiters:
             return False
         is_late = self._clock() - stream.wanted_at > self._idle_s
@@ -264,6 +265,7 @@ class Dispatch:
         return stream.turn_s is not None and now - stream.turn_s >= self._limits.turn_s
 
     def _has_more(self, stream: Stream) -> bool:
+        """Rows 18 and 20 to 22."""
         file, position = stream.fetch.file, stream.carrier.position
         if stream.fetch.is_whole:
             return file.size is None or position < file.size

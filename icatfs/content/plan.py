@@ -1,25 +1,119 @@
-"""Which stream brings which missing bytes, and which one makes room for another.
+"""Which stream brings which missing bytes, where it begins, and when it has gone far enough.
+
+This is the essay on the planner. What it decides is pure: here, who is served how (rows 2 to 9 of
+the table), and in `icatfs.content.courses`, where a stream begins and how far it goes on (10 to
+22). Both weigh by the prices that `icatfs.content.costs` learns. `icatfs.content.dispatch` has the
+state, asks, and has the other rows; `icatfs.content.transfer` does what comes of it.
 
 **Forces.** The data service sends from an offset to the end, nothing else, and to begin at an
 offset it reads all that precedes it: a stream is dear to open, the dearer the further back, and
-cheap to read on (`icatfs.content.costs` knows how dear and how cheap). A stream that nobody reads
-costs the server a thread and locks its dataset, so it is read at full speed and closed, never held.
-A facility serves a mount two long transfers at a time. What was read is kept, so a byte is wasted
-only if nobody ever wants it, or if it came before. Who reads says nothing of what he will read
-next; what he has read tells.
+cheap to read on. A stream that nobody reads costs the server a thread and locks its dataset, so it
+is read at full speed and closed, never held. A facility serves a mount two long transfers at a
+time. What was read is kept, so a byte is wasted only if nobody ever wants it, or if it came before.
+Who reads says nothing of what he will read next; what he has read tells.
 
-**Who is served how** (``serve``). Bytes that a running stream reaches before another one could be
-opened there, its *reach*, are waited for. Others get a stream of their own while there is a free
-place. Where there is none, a stream that only reads ahead must go, and one that others wait for
-after its turn; else the new waiter waits his turn. A stream of another file, whose reader is
-probably just busy with what he got, is left alone for a moment.
+**Words.** A *gap* is the first missing byte of what somebody waits for. A stream's *reach* is what
+arrives in half the time that opening another one at the gap would take, 1 MiB at least. It reads to
+the end of what is waited for, and a *window* further: a *first window*, 8 MiB, or a *glance*, 2
+MiB, about a chunk of what detectors write. A file *fits* that is no larger than its room, a quarter
+of the cache. A *turn* is 10 s from the first byte on, a *moment* 0.1 s. *Aligned* is to the MiB
+before: the kernel's reads of one program come out of order, but within that.
 
-Where a stream begins and how far it goes on, and what all of it costs at worst, is
-`icatfs.content.courses`'s.
+======================================  ==========================  ==============================
+situation                               decision                    because
+======================================  ==========================  ==============================
+somebody waits for a gap, and ...
+1. its content is to come as a whole,   join the stream that does   only a whole can be compared
+   or is just being compared            it, or open it at 0         with the catalogue
+2. a stream of the file is at the gap,  join the nearest            it is there before another one
+   or within reach                                                  could be
+3. a sweep gets there within a turn     join it                     it brings all that is missing
+4. the gap of somebody before him in    wait                        the stream that is opened
+   the queue is within reach                                        there comes here, too
+5. a place is free                      open a stream               it is in nobody's way
+6. a stream of the file, no sweep,      end the oldest of these     its reader is probably the one
+   reads ahead for nobody                                           who is elsewhere now
+7. for a moment nobody has waited for   end the oldest of these     its reader had time to be busy
+   a stream of any file                                             with what he got
+8. a stream has had its turn            end the oldest of these     places are shared by time
+9. nothing of these                     wait                        some turn ends
+--------------------------------------  --------------------------  ------------------------------
+a stream is opened, and the gap is ...
+10. in a file that fits, no larger      at the first missing byte   nobody could look around in it
+    than the first window               (*), to the end             for less
+11. in a file that fits, after eight    the same: a sweep           never dearer than twice the
+    streams that cost what it costs                                 wiser choice; see below
+12. where an earlier stream ended       at it; twice what he read   the earlier window was too
+                                        so far, from a first        short; and a GiB comes in
+                                        window on eight times       three
+13. the second short jump ahead, in a   at it, aligned; twice the   had the last stream gone on,
+    file that does not fit              jump, within reach          it would have been cheaper
+14. just before where the last stream   before that, by twice what  he reads backwards
+    began, in one that does not fit     it read; a glance
+15. in the first MiB                    at 0; a first window        he reads it all, or looks at
+                                                                    what kind of file it is
+16. in the last half of a first window  half a first window before  there formats have their
+                                        the end, all of it          tables
+17. anywhere else                       at it, aligned; a glance    nobody knows what comes next
+--------------------------------------  --------------------------  ------------------------------
+a stream runs, and ...
+18. its readers come for more           a window beyond them, or    who keeps up with it sees one
+                                        what they read of it so     stream to the end
+                                        far, or all if that is as
+                                        near again; in its room
+19. somebody wants another place of     its window is a glance      he looked at the head only:
+    the file before its readers, whom                               so do programs that open HDF5
+    nobody waits for, wanted more than
+    its window
+20. what comes next is there already    read through what is        less than a sixteenth of the
+                                        cheaper so                  file ever comes twice
+21. another stream of the file stands   end                         that one brings it
+    before what it could bring next
+22. its window ends, or nothing is      end                         a stream is not held
+    missing in it
+23. nobody waits for it, and it broke,  end                         nobody will miss it
+    or nobody has the file for 5 s
+24. it brought the last of a content    compare it, then end        what is wrong is not shown
+======================================  ==========================  ==============================
 
-Pure: these two decide, `icatfs.content.dispatch` keeps the state, `icatfs.content.transfer` does.
-Invariants, for any state given: ``serve`` never opens beyond the number of places, and never joins
-a stream that has passed the gap or is ending.
+(*) or as far before the gap as arrives within a turn, if that is less far.
+
+Of each part the first row that applies decides; row n is shown by ``test_n_...`` of
+`tests/unit/content/test_decisions.py`.
+
+**Reading at random** (11) is a problem of renting skis: every stream that is opened for a glance is
+*rent*, a *sweep* of all that is missing, front to back in one stream, is the purchase. Nobody knows
+how long the skiing goes on; but who buys as soon as the rent that was paid amounts to the price
+never pays more than twice what the wiser choice would have cost, and no rule without foresight does
+better. The first few streams buy nothing: who opens a file, looks around and takes a slice has not
+begun to read at random. Only files that fit are swept, for bytes that are given back were bought in
+vain; of others no more is read through than an eighth of their room (13, 14, 20).
+
+**Invariants**, for any readers, files and prices:
+
+* there are never more streams than places, those that are ending included;
+* a stream begins at a missing byte, and not behind the gap that it was opened for;
+* no two streams of a file go on for the same byte, but where both stand at it, until one moves;
+* who waits is joined to a stream that has not passed his gap, or is in the queue, and nobody is in
+  the queue while a place is free;
+* after every piece a stream is asked whether it goes on: it never waits for a reader.
+
+**Bounds**, whatever is read, in whatever order, by however many:
+
+* *bytes*: of a file that fits, of which nothing is given back, at most 17/16 of its size is
+  fetched, and a piece for each stream that was closed (what was in flight). For a stream begins at
+  a missing byte, a byte that is missing comes once, and those that come again (20) are counted,
+  file by file. Reading in sequence, with strides, backwards, at two places, by fifty readers at
+  once, or one slice, leaves nothing in its wake and fetches no byte twice. Of a file that does not
+  fit a read costs at most an eighth of the room to come to, and a stream at most what it reads
+  ahead: a first window, or 8 times what was read in order there;
+* *requests*: in sequence 1 if the reader keeps up, else O(log size). At random, in a file that
+  fits, what can be rented for the price of a sweep, or the first eight if that is less, and a few
+  for what the sweep leaves;
+* *time*: of k who wait at different places each has his stream within k turns, and as many times
+  what a stream takes to open.
+
+Who answers ``Range`` with the whole file, or sends what is wrong, makes us fetch it once more.
 """
 
 from __future__ import annotations
@@ -139,31 +233,21 @@ def serve(
     limits: Limits,
     now_s: float,
 ) -> Decision:
-    """What is done for somebody who waits for the byte at ``gap``, which nobody has promised yet.
-
-    ======================================================  ==========================
-    a stream of the file is at the gap or within reach       join the nearest
-    a place is free                                          open
-    a stream of the file that nobody waits for               replace the oldest of them
-    another that nobody has waited for in the last moment    replace the oldest of them
-    a stream that had its turn                               replace the oldest of them
-    otherwise                                                wait
-    ======================================================  ==========================
-    """
+    """What is done for somebody who waits for the byte at ``gap``: rows 2 to 9 but for 4."""
     number = nearest(file, gap, streams, prices, limits)
     if number is not None:
-        return Join(number)
+        return Join(number)  # 2, 3
     if len(streams) < limits.streams:
-        return Open()
+        return Open()  # 5
     oldest = sorted(
         (number for number, one in enumerate(streams) if not one.ending),
         key=lambda number: streams[number].since_s,
     )
-    for may_go in (_only_reads_ahead, _is_forgotten, _had_its_turn):
+    for may_go in (_only_reads_ahead, _is_forgotten, _had_its_turn):  # 6, 7, 8
         for number in oldest:
             if may_go(streams[number], file, limits, now_s):
                 return Replace(number)
-    return Wait()
+    return Wait()  # 9
 
 
 def _only_reads_ahead(one: Stream, file: Hashable, _: Limits, __: float) -> bool:

@@ -2,65 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pytest
-from support.simulator import (
-    FAST,
-    KIB,
-    MIB,
-    Reader,
-    SimulatedCarrier,
-    SimulatedFile,
-    World,
-    in_sequence,
-)
+from support.desk import ROOMY, Desk
+from support.simulator import FAST, KIB, MIB, Reader, SimulatedFile, World, in_sequence
 
-from icatfs.content.dispatch import Dispatch
-from icatfs.content.flows import Fetch, Stream
 from icatfs.content.plan import Limits
-from icatfs.content.stream import Suspicion
 from icatfs.errors import Busy, ShuttingDown
-
-if TYPE_CHECKING:
-    from icatfs.content.courses import Course
-
-SIZE = 64 * MIB
-ROOMY = 2**40
-
-
-class Desk:
-    """A dispatch whose streams are carried by hand."""
-
-    def __init__(self, limits: Limits | None = None, size: int = SIZE) -> None:
-        self.now = 0.0
-        self.file = SimulatedFile(1, size, ROOMY)
-        self.carriers: dict[Stream, SimulatedCarrier] = {}
-        self.dispatch = Dispatch(limits or Limits(), self._open, lambda: self.now, idle_s=5.0)
-
-    def _open(self, fetch: Fetch, course: Course) -> Stream:
-        carrier = SimulatedCarrier(course.start)
-        stream = Stream(fetch, carrier, course, self.now)
-        self.carriers[stream] = carrier
-        return stream
-
-    def fetch(self) -> Fetch:
-        version = self.file.version
-        if version not in self.dispatch.fetches:
-            self.dispatch.fetches[version] = Fetch(self.file, Suspicion())
-        return self.dispatch.fetches[version]
-
-    def bring(self, stream: Stream, count: int, seconds: float = 0.0) -> bool:
-        """So many bytes come; whether the stream is to go on."""
-        carrier = self.carriers[stream]
-        self.now += seconds
-        self.file.arrived(carrier.position, carrier.position + count)
-        carrier.position += count
-        return self.dispatch.goes_on(stream, count)
-
-    @property
-    def streams(self) -> list[Stream]:
-        return self.dispatch.streams
 
 
 def test_who_waits_for_bytes_that_come_soon_joins() -> None:
