@@ -231,7 +231,7 @@ class Dispatch:
 
     def _serve(self, stream: Stream) -> None:
         """Tell who has what he waits for, and take who waits for what comes soon."""
-        prices = self.costs.prices
+        prices, was_wanted = self.costs.prices, bool(stream.waiters)
         for waiter in list(stream.fetch.waiters):
             gap = waiter.gap()
             if gap is None:
@@ -239,7 +239,7 @@ class Dispatch:
                 stream.waiters.pop(waiter, None)
             elif waiter.stream is None and plan.reaches(stream.seen(), gap, prices, self._limits):
                 self._join(waiter, stream)
-        if stream.waiters:
+        if was_wanted or stream.waiters:
             stream.wanted_at = self._clock()
 
     def is_to_prove(self, stream: Stream) -> bool:

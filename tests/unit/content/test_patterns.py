@@ -163,6 +163,20 @@ def test_fifty_readers_of_one_file_fetch_it_once(server: Server) -> None:
     assert world.fetched == size
 
 
+@servers
+@pytest.mark.parametrize("count", [3, 7])
+def test_readers_of_more_files_than_streams_keep_theirs_for_a_turn(
+    server: Server, count: int
+) -> None:
+    size = 200 * MIB
+    readers = [Reader(SimulatedFile(n, size, ROOMY), in_sequence(size)) for n in range(count)]
+    world = World(server).run(*readers)
+    assert world.fetched <= bound(world, count * size)
+    assert len(world.requests) <= 3 * count + 2 * world.now / Limits().turn_s
+    longest_s = count * (Limits().turn_s + server.base_s + size / server.skip_rate)
+    assert all(reader.longest_s <= longest_s for reader in readers)
+
+
 # At random.
 
 
