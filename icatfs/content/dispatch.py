@@ -150,7 +150,10 @@ class Dispatch:
             return plan.Wait() if stream.ending else plan.Join(self.streams.index(stream))
         seen = [stream.seen() for stream in self.streams]
         version, prices = fetch.file.version, self.costs.prices
-        return plan.serve(version, gap, seen, prices, self._limits, self._clock())
+        reach = self._limits.reach(gap, prices)
+        others = any(abs(other.start - gap) > reach for other in fetch.waiters)
+        now = self._clock()
+        return plan.serve(version, gap, seen, prices, self._limits, now, others=others)
 
     def _join(self, waiter: Waiter, stream: Stream) -> None:
         self.queue.pop(waiter, None)

@@ -31,8 +31,9 @@ somebody waits for a gap, and ...
 4. the gap of somebody before him in    wait                        the stream that is opened
    the queue is within reach                                        there comes here, too
 5. a place is free                      open a stream               it is in nobody's way
-6. a stream of the file, no sweep,      end the oldest of these     its reader is probably the one
-   reads ahead for nobody                                           who is elsewhere now
+6. a stream of the file, no sweep,      end the oldest of these     its reader must be the one
+   reads ahead for nobody, and nobody                               who is elsewhere now
+   else waits elsewhere in the file
 7. for a moment nobody has waited for   end the oldest of these     its reader had time to be busy
    a stream of any file                                             with what he got
 8. a stream has had its turn            end the oldest of these     places are shared by time
@@ -232,8 +233,13 @@ def serve(
     prices: Prices,
     limits: Limits,
     now_s: float,
+    *,
+    others: bool = False,
 ) -> Decision:
-    """What is done for somebody who waits for the byte at ``gap``: rows 2 to 9 but for 4."""
+    """What is done for somebody who waits for the byte at ``gap``: rows 2 to 9 but for 4.
+
+    ``others``: whether somebody waits for another place of the file, too.
+    """
     number = nearest(file, gap, streams, prices, limits)
     if number is not None:
         return Join(number)  # 2, 3
@@ -243,7 +249,8 @@ def serve(
         (number for number, one in enumerate(streams) if not one.ending),
         key=lambda number: streams[number].since_s,
     )
-    for may_go in (_only_reads_ahead, _is_forgotten, _had_its_turn):  # 6, 7, 8
+    may_go_now = (_is_forgotten, _had_its_turn)  # 7, 8
+    for may_go in may_go_now if others else (_only_reads_ahead, *may_go_now):  # 6
         for number in oldest:
             if may_go(streams[number], file, limits, now_s):
                 return Replace(number)

@@ -100,6 +100,20 @@ def test_6_a_stream_of_the_file_that_reads_ahead_for_nobody_goes_at_once() -> No
     assert waiter.stream in desk.streams
 
 
+def test_6_but_not_while_somebody_else_waits_elsewhere_in_the_file() -> None:
+    desk = Desk(LIMITS, size=GIB)
+    done = desk.wait(0, KIB)
+    desk.wait(500 * MIB, 10 * MIB)
+    own = desk.streams[0]
+    desk.bring(own, MIB)
+    desk.dispatch.leave(done)
+    desk.wait(900 * MIB)
+    assert not own.ending, "its reader may be one of several"
+    desk.now += LIMITS.grace_s
+    desk.dispatch.arrange()
+    assert own.ending
+
+
 def test_7_a_stream_goes_whose_reader_has_been_away_for_a_moment() -> None:
     desk = Desk(LIMITS, size=GIB)
     other = SimulatedFile(2, GIB, GIB)

@@ -177,6 +177,24 @@ def test_readers_of_more_files_than_streams_keep_theirs_for_a_turn(
     assert all(reader.longest_s <= longest_s for reader in readers)
 
 
+@servers
+@pytest.mark.parametrize("think_s", [0.0001, 0.003])
+@pytest.mark.parametrize("count", [3, 8])
+def test_readers_at_more_places_of_a_file_than_streams_keep_theirs_for_a_while(
+    server: Server, think_s: float, count: int
+) -> None:
+    """Ranks that read a file which does not fit, each a part of it."""
+    part, room = 200 * MIB, 32 * MIB
+    file = SimulatedFile(1, count * part, room)
+    parts = [
+        [(start + n * part, stop + n * part) for start, stop in in_sequence(part)]
+        for n in range(count)
+    ]
+    world = World(server).run(*(Reader(file, one, think_s) for one in parts))
+    assert len(world.requests) <= count * part // (3 * MIB)
+    assert world.fetched <= count * (part + room), "a window of each beyond its part"
+
+
 # At random.
 
 

@@ -201,6 +201,13 @@ def test_who_waits_is_served(
     assert plan.serve("a", gap, streams, PRICES, LIMITS, NOW) == decision, name
 
 
+def test_of_several_readers_of_a_file_none_takes_the_stream_of_another_at_once() -> None:
+    busy = [stream(0, file="b"), stream(0, wanted=False, wanted_at=99.95)]
+    assert plan.serve("a", 900 * MIB, busy, PRICES, LIMITS, NOW) == Replace(1)
+    assert plan.serve("a", 900 * MIB, busy, PRICES, LIMITS, NOW, others=True) == Wait()
+    assert plan.serve("a", 900 * MIB, busy, PRICES, LIMITS, NOW + 1, others=True) == Replace(1)
+
+
 streams = st.lists(
     st.builds(
         Stream,
@@ -231,11 +238,11 @@ all_prices = st.builds(
 )
 
 
-@given(streams, limits, all_prices, st.integers(0, 40))
+@given(streams, limits, all_prices, st.integers(0, 40), st.booleans())
 def test_every_decision_can_be_carried_out(
-    running: list[Stream], within: Limits, prices: Prices, gap: int
+    running: list[Stream], within: Limits, prices: Prices, gap: int, others: bool
 ) -> None:
-    match plan.serve("a", gap, running, prices, within, NOW):
+    match plan.serve("a", gap, running, prices, within, NOW, others=others):
         case Join(number):
             assert running[number].file == "a"
             assert not running[number].ending
