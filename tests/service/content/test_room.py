@@ -65,12 +65,12 @@ async def test_one_transaction_removes_a_few_files_only(tmp_path: Path) -> None:
 async def test_what_is_in_use_is_passed_over_however_much_it_is(tmp_path: Path) -> None:
     budget = 200 * (COST + 1000)
     async with open_store(tmp_path / "cache", max_bytes=budget) as store:
-        for number in range(200):
+        for number in range(120):
             fill(store, number, 1000)
         await store.save()
         for number in range(120):
             store.open(version(number, 1000))
-        for number in range(200, 260):
+        for number in range(120, 260):
             fill(store, number, 1000)
         assert all(store.holds(version(number, 1000)) for number in range(120))
         assert store.status().used_bytes <= budget
