@@ -87,7 +87,7 @@ def sections(size: Size, folder: Path | None) -> dict[str, Callable[[], list[Row
             return writing.rows(stage, size.runs, size.small)
 
     def real() -> list[Row]:
-        with staged("--size", "1000", "--costs", "real", folder=folder) as stage:
+        with staged("--size", "1000", "--costs", "real", folder=folder, tls=True) as stage:
             return [
                 *reading.sequential(stage, size.runs),
                 *writing.beside_a_real_one(stage, size.runs, size.small // 10),

@@ -8,7 +8,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING
 
-from icat.ids import DataSelection, IDSClient
+from icat.ids import DataSelection
 
 from benchmarks.stage import Stage, command, run, script
 from icatfs.cli.measure import Row, in_turn, row, timed
@@ -160,8 +160,7 @@ def small_files(stage: Stage, runs: int, count: int) -> list[Row]:
     """``cp -r`` of many files of 10 kB, beside python-icat and beside a zip of the same."""
     folder, copy, local = stage.big / "many", stage.folder / "copied", stage.folder / "local"
     ids = [number for number, _ in stage.datafiles("many", _ONE_BY_ONE)]
-    session = stage.facility.login("simple/root")
-    client = IDSClient(stage.facility.ids + "/", session)
+    client = stage.python_icat()
 
     def one_by_one() -> float:
         def all_of_them() -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+import ssl
 import subprocess
 import sys
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from icat.ids import IDSClient
 
 from icatfs.cli.measure import Usage, timed, usage
 
@@ -148,6 +151,11 @@ class Stage:
         """The address of an IDS call with a session of this user."""
         words = {"sessionId": self.facility.login(self._user), **parameters}
         return f"{self.facility.ids}/{call}?" + "&".join(f"{k}={v}" for k, v in words.items())
+
+    def python_icat(self) -> IDSClient:
+        """The client of python-icat, with a session of root."""
+        trust = ssl.create_default_context(cafile=self.ca_file)
+        return IDSClient(self.facility.ids + "/", self.facility.login("simple/root"), trust)
 
     def curl(self, *arguments: object) -> Callable[[], float]:
         """The work of curl with these arguments."""

@@ -9,8 +9,6 @@ import shutil
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from icat.ids import IDSClient
-
 from benchmarks.stage import Stage, command, script
 from icatfs.cli.measure import Row, in_turn, row, timed
 
@@ -154,8 +152,7 @@ def _bare(stage: Stage) -> Iterator[Path]:
 
 def _many(stage: Stage, count: int) -> list[Row]:
     """Small files into a new dataset: by one program, by eight threads, by python-icat."""
-    session = stage.facility.login("simple/root")
-    client = IDSClient(stage.facility.ids + "/", session)
+    client = stage.python_icat()
     kind = int(stage.facility.search("SELECT f.id FROM DatafileFormat f")[0])
     folder = stage.big / f"python-icat-{os.getpid()}"
     folder.mkdir()
