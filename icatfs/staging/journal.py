@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from icatfs.values import DatafileFormatId, DatasetId
+from icatfs.values import DatafileFormatId, DatafileId, DatasetId
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -87,6 +87,8 @@ class Entry:
     """When it was created, in seconds since the epoch."""
     plan: Mapping[str, Any] | None
     """What is to be done with it beyond sending it, by whoever made the plan."""
+    damaged: DatafileId | None = None
+    """The datafile as which it arrived damaged, to be removed if it is still there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +112,7 @@ _COLUMNS = {
     "format": "INTEGER",
     "begun": "REAL NOT NULL DEFAULT 0",
     "plan": "TEXT",
+    "damaged": "INTEGER",
 }
 _ALL = ", ".join(_COLUMNS)
 
@@ -202,6 +205,10 @@ class Journal:
         text = None if plan is None else json.dumps(plan)
         self._connection.execute("UPDATE staged SET plan = ? WHERE id = ?", (text, entry))
 
+    def blame(self, entry: int, datafile: DatafileId) -> None:
+        """Record that the file arrived damaged as this datafile, which is to be removed."""
+        self._connection.execute("UPDATE staged SET damaged = ? WHERE id = ?", (datafile, entry))
+
     def entry(self, entry: int) -> Entry:
         """One entry; KeyError if there is none."""
         row = self._connection.execute(
@@ -232,20 +239,15 @@ class Journal:
 
 
 def _entry(row: tuple[Any, ...]) -> Entry:
-    number, state, dataset, name, shown, size, crc32, reason, mtime_ns, data_format, begun, plan = (
-        row
-    )
+    known = dict(zip(_COLUMNS, row, strict=True))
+    data_format, plan, damaged = known["format"], known["plan"], known["damaged"]
     return Entry(
-        number,
-        State(state),
-        DatasetId(dataset),
-        name,
-        shown,
-        size,
-        crc32,
-        reason,
-        mtime_ns,
-        None if data_format is None else DatafileFormatId(data_format),
-        begun,
-        None if plan is None else json.loads(plan),
+        **{
+            **known,
+            "state": State(known["state"]),
+            "dataset": DatasetId(known["dataset"]),
+            "format": None if data_format is None else DatafileFormatId(data_format),
+            "plan": None if plan is None else json.loads(plan),
+            "damaged": None if damaged is None else DatafileId(damaged),
+        }
     )

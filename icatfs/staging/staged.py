@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
     from icatfs.icat.records import DatafileRow
     from icatfs.staging.area import StagingArea
-    from icatfs.values import DatafileFormatId
+    from icatfs.staging.journal import Entry
+    from icatfs.values import DatafileFormatId, DatafileId
 
 _CHUNK = 1 << 20
 _LAST_RECORD_S = 10.0
@@ -222,6 +223,14 @@ class StagedFile:
     async def set_plan(self, plan: Mapping[str, Any] | None) -> None:
         """Record what is to be done with the file beyond sending it."""
         await self._area.in_thread(self._area.journal.set_plan, self.entry, plan)
+
+    async def blame(self, datafile: DatafileId) -> None:
+        """Record that it arrived damaged as this datafile, which is to be removed."""
+        await self._area.in_thread(self._area.journal.blame, self.entry, datafile)
+
+    async def record(self) -> Entry:
+        """What the journal has of it."""
+        return await self._area.entry(self.entry)
 
     async def rename(self, name: str, shown: str) -> None:
         """Record another name for the file."""

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from icatfs.staging.formats import Formats
     from icatfs.staging.staged import Sealed, StagedFile
     from icatfs.staging.uploader import Target
+    from icatfs.values import DatafileId
 
 log = logging.getLogger(__name__)
 
@@ -203,20 +204,15 @@ class Streams:
         if self._streams.get(entry) is stream:
             del self._streams[entry]
 
-    async def correct_time(self, stream: Stream, stored: Stored, target: Target) -> None:
-        """Give a stored file the time it has now, if it had another when its stream began."""
-        when = target.mtime_ns // 1_000_000_000
-        if when == stream.target.mtime_ns // 1_000_000_000:
-            return
-        failure: IcatfsError | None = None
+    async def correct_time(self, datafile: DatafileId, target: Target) -> bool:
+        """Give a stored file the time it has now; whether that was done."""
+        when = datetime.fromtimestamp(target.mod_time_ms // 1000, UTC)
         try:
-            await self._keeper.run(
-                self._icat.set_datafile_time, stored.id, datetime.fromtimestamp(when, UTC)
-            )
+            await self._keeper.run(self._icat.set_datafile_time, datafile, when)
         except IcatfsError as error:
-            failure = error
-        if failure is not None:
-            log.warning("%s has the time at which it was begun: %s", target.shown, failure)
+            log.info("the time of %s: %s", target.shown, error)
+            return False
+        return True
 
 
 class _Body(FileBody):

@@ -3,7 +3,8 @@
 ``put`` (ids.server 2.1.1) has no resumption and no idempotence: a connection that breaks after the
 last byte leaves a complete Datafile that nobody heard of. So after every failure without an answer
 the catalogue is asked for (dataset, name): a Datafile of the same size and CRC-32 is ours, none at
-all means that it may be sent again, another one means that the name was taken. Where not even the
+all means that it may be sent again, another one means that the name was taken, or that ours arrived
+damaged: then it is removed, and sent again (`icatfs.staging.arrivals`). Where not even the
 catalogue can be asked, the journal says that the file may have arrived. What the server reports of
 a completed ``put`` is compared with what was sent before anybody is told of success; equal size and
 CRC-32 are the proof, whatever may fail after that.
@@ -18,11 +19,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
+from msgspec import structs
 
 from icatfs.crashing import crash_point
 from icatfs.errors import (
@@ -37,14 +40,13 @@ from icatfs.errors import (
     Interrupted,
     ProtocolError,
 )
-from icatfs.ids.selection import Selection
 from icatfs.sharing import SingleFlight, service_nursery
+from icatfs.staging.arrivals import Arrivals
 from icatfs.staging.formats import Formats
 from icatfs.staging.journal import State
-from icatfs.staging.presumed import presumed
 from icatfs.staging.streaming import Stream, Streams
 from icatfs.staging.syncing import Syncs
-from icatfs.values import DatafileId, DatasetId, parse_crc32
+from icatfs.values import DatafileId, DatasetId
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -123,6 +125,7 @@ class Uploader:
         self._timing = timing
         # constant
         self._formats = Formats(icat, keeper)
+        self._arrivals = Arrivals(icat, ids, keeper, timing.retry_s)
         self._uploads: SingleFlight[int, DatafileRow] = SingleFlight(nursery)
         self._syncs = Syncs(nursery)
         self.streams = Streams(icat, ids, keeper, self._formats, nursery)
@@ -166,7 +169,7 @@ class Uploader:
         failure: IcatfsError | None = None
         row: DatafileRow | None = None
         try:
-            row = await self._look_up(sealed, target)
+            row = await self._arrivals.look_up(staged, sealed, target)
             if row is not None and then is not None:
                 await then(row.id)
         except IcatfsError as error:
@@ -180,7 +183,7 @@ class Uploader:
             return await self._upload(staged, sealed, target, then)
         log.info("%s is at the facility already, %d bytes", target.shown, sealed.size)
         await self._record_stored(staged, target)
-        return row if then is None else await self._row(row.id) or row
+        return row
 
     async def _upload(
         self,
@@ -199,10 +202,11 @@ class Uploader:
                     data_format = await self._formats.choose(target.dataset, target.name)
                     await staged.move(State.SENDING, data_format=data_format)
                 crash_point("sending")
-                arrived = await self._send(staged, sealed, target, data_format, outcome)
+                surely = then is not None
+                row = await self._send(staged, sealed, target, data_format, outcome, surely=surely)
             crash_point("answered")
             if then is not None:
-                await _follow(then, arrived.id, outcome)
+                await _follow(then, row.id, outcome)
         except IcatfsError as error:
             failure = error
         if failure is not None:
@@ -211,11 +215,9 @@ class Uploader:
             raise failure
         await self._record_stored(staged, target)
         crash_point("recorded")
-        # What followed may have given it another name; else nobody knows more than its proof says.
-        row = await self._row(arrived.id) if then is not None else None
         log.info("%s is stored, %d bytes", target.shown, sealed.size)
-        staged.row = row or presumed(arrived, target)
-        return staged.row
+        staged.row = row
+        return row
 
     async def not_stored(
         self, staged: StagedFile, shown: str, reason: IcatfsError, *, perhaps: bool = False
@@ -252,7 +254,10 @@ class Uploader:
         target: Target,
         data_format: DatafileFormatId,
         outcome: _Outcome,
-    ) -> Stored | DatafileRow:
+        *,
+        surely: bool,
+    ) -> DatafileRow:
+        """Its entry, of which the id is known ``surely`` if need be."""
         stream = self.streams.of(staged)
         deadline = trio.current_time() + self._timing.patience_s
         refused = unsure = 0
@@ -261,8 +266,12 @@ class Uploader:
             outcome.is_open = True
             try:
                 if stream is not None and not stream.has_ended:
-                    return await self._finish(stream, sealed, target)
-                return await self._put(staged, sealed, target, data_format)
+                    sent = replace(target, mtime_ns=stream.target.mtime_ns)
+                    stored = await stream.finish(sealed)
+                else:
+                    sent, stream = target, None
+                    stored = await self._put(staged, sealed, target, data_format)
+                row = await self._arrivals.confirmed(staged, stored, sealed, sent, surely=surely)
             except _NOT_NOW as error:
                 outcome.is_open = False
                 if trio.current_time() >= deadline:
@@ -273,7 +282,7 @@ class Uploader:
                 outcome.is_open = False
                 log.info("%s", error)
                 continue
-            except (Exists, *_UNSURE) as error:
+            except (Exists, Damaged, *_UNSURE) as error:
                 if isinstance(error, BadRequest) or (isinstance(error, Exists) and not unsure):
                     outcome.is_open = False
                     raise
@@ -283,10 +292,12 @@ class Uploader:
             except IcatfsError:
                 outcome.is_open = False
                 raise
+            else:
+                return row if stream is None else await self._timed(stream, row, target)
             await trio.sleep(delay)
             if failure is None:
                 continue
-            found = await self._look_up(sealed, target)
+            found = await self._arrivals.look_up(staged, sealed, target)
             outcome.is_open = False
             if found is not None:
                 return found
@@ -296,7 +307,7 @@ class Uploader:
     async def _put(
         self, staged: StagedFile, sealed: Sealed, target: Target, data_format: DatafileFormatId
     ) -> Stored:
-        stored = await self._keeper.run(
+        return await self._keeper.run(
             self._ids.put,
             target.dataset,
             target.name,
@@ -305,55 +316,17 @@ class Uploader:
             length=sealed.size,
             mod_time_ms=target.mod_time_ms,
         )
-        return await self._compared(stored, sealed, target)
 
-    async def _finish(self, stream: Stream, sealed: Sealed, target: Target) -> Stored:
-        """Send the rest of a file that was sent while it was written."""
-        stored = await self._compared(await stream.finish(sealed), sealed, target)
-        await self.streams.correct_time(stream, stored, target)
-        return stored
-
-    async def _compared(self, stored: Stored, sealed: Sealed, target: Target) -> Stored:
-        if (stored.size, stored.crc32) == (sealed.size, sealed.crc32):
-            return stored
-        raise Damaged(
-            f"{target.shown} arrived damaged at the facility ({stored.size} bytes, CRC-32 "
-            f"{stored.crc32:08x} instead of {sealed.size}, {sealed.crc32:08x}) and "
-            f"{await self._remove(stored.id)}; save it again"
-        )
-
-    async def _remove(self, datafile: DatafileId) -> str:
-        """Remove what arrived damaged; says how that went, and raises nothing of ours."""
-        failure: IcatfsError | None = None
-        for delay in (0.0, *self._timing.retry_s):
-            await trio.sleep(delay)
-            try:
-                await self._keeper.run(self._ids.delete, Selection(datafiles=(datafile,)))
-            except Busy as error:
-                failure = error
-            except IcatfsError as error:
-                failure = error
-                break
-            else:
-                return "was removed there"
-        return f"could not be removed there (remove datafile {datafile} yourself: {failure})"
-
-    async def _row(self, datafile: DatafileId) -> DatafileRow | None:
-        """The catalogue's entry, None if it cannot be had: that is no failure of the upload."""
-        try:
-            return await self._keeper.run(self._icat.datafile, datafile)
-        except IcatfsError as error:
-            log.info("the catalogue's facts about datafile %d: %s", datafile, error)
-        return None
-
-    async def _look_up(self, sealed: Sealed, target: Target) -> DatafileRow | None:
-        """The entry if the file arrived, None if nothing did; `Exists` if the name is another's."""
-        row = await self._keeper.run(self._icat.datafile_named, target.dataset, target.name)
-        if row is None:
-            return None
-        if row.size == sealed.size and parse_crc32(row.checksum) == sealed.crc32:
+    async def _timed(self, stream: Stream, row: DatafileRow, target: Target) -> DatafileRow:
+        """The entry of a file that was sent while it was written, with the time it has now."""
+        if stream.target.mod_time_ms == target.mod_time_ms:
             return row
-        raise Exists(f"{target.shown} exists at the facility by now, with other content")
+        known = await self._arrivals.asked(row, target)
+        if known is None or not await self.streams.correct_time(known.id, target):
+            log.warning("%s has the time at which it was begun", target.shown)
+            return row
+        when = datetime.fromtimestamp(target.mod_time_ms // 1000, UTC)
+        return structs.replace(row, id=known.id, mod_time=when)
 
 
 async def _follow(then: Then, datafile: DatafileId, outcome: _Outcome) -> None:

@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from support.badline import Harm, Mishap, bad_line
 from support.mounts import Mounts, fails_with, until
 
 from icatfs import crashing
@@ -115,6 +116,21 @@ def test_a_mount_killed_after_the_close_began_is_finished_by_the_next_one(
     if name not in ("recorded", "adopted"):
         assert f"{name}, left by an earlier mount, is at the facility" in mounts.log()
     assert mounts.unmount(point).returncode == 0
+
+
+def test_a_mount_killed_before_it_removes_what_arrived_damaged_leaves_the_right_bytes_in_the_end(
+    mounts: Mounts, facility: FacilityHandle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with bad_line(facility) as (line, reached):
+        line.befall(Mishap(Harm.DAMAGE, upward=True, after=2**20))
+        crash_at(mounts, reached, "damaged", monkeypatch)
+        (left,) = stored(facility, "damaged")
+        assert left != CONTENT
+        point = mounts.mount(reached)
+        until(lambda: not unfinished(mounts) and not staged(mounts))
+        assert stored(facility, "damaged") == [CONTENT]
+        assert (point / DATASET / "damaged").read_bytes() == CONTENT
+        assert mounts.unmount(point).returncode == 0
 
 
 def test_a_mount_killed_while_its_worker_sends_is_finished_by_the_next_one(

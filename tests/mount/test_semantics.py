@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from support.badline import Harm, Mishap, bad_line
 from support.mounts import Mounts, fails_with, until
 from support.replacing import replaceable
 from support.uploads import upload
@@ -379,6 +380,20 @@ def test_failed_close(mounts: Mounts, facility: FacilityHandle) -> None:
     assert [one["name"] for one in mounts.status(mounted)["pending"]] == ["file"]
     assert next((mounts.folder / "state").rglob("*.data")).read_bytes() == b"bytes"
     assert mounts.unmount(mounted).returncode == 16
+
+
+def test_damage_on_the_way(mounts: Mounts, facility: FacilityHandle) -> None:
+    """A file that arrives damaged is removed at the facility and sent again, before `close` \
+returns or by whoever sends it later."""
+    content = random.Random(7).randbytes(200_000)
+    with bad_line(facility) as (line, reached):
+        mounted = mounts.mount(reached)
+        line.befall(Mishap(Harm.DAMAGE, upward=True, after=100_000))
+        (mounted / DATASET / "damaged").write_bytes(content)
+        assert line.is_quiet
+        (number,) = facility.search("SELECT df.id FROM Datafile df WHERE df.name = 'damaged'")
+        assert facility.content(number) == content
+        assert mounts.unmount(mounted).returncode == 0
 
 
 def test_add_only(point: Path) -> None:

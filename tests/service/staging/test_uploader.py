@@ -51,6 +51,7 @@ class Facility:
     files: dict[DatafileId, bytes] = field(default_factory=dict)
     catalogue_is_gone: bool = False
     puts: int = 0
+    url: str = "http://facility/ids"
 
     async def put(
         self,
@@ -205,13 +206,27 @@ async def test_whatever_happens_on_the_way_there_is_one_file_in_the_end(
     assert staged.state is State.STORED
 
 
-async def test_damaged_bytes_are_removed_at_the_facility_and_reported(area: StagingArea) -> None:
-    facility = Facility(["damaged"])
+async def test_damaged_bytes_are_removed_at_the_facility_and_sent_again(
+    area: StagingArea, caplog: pytest.LogCaptureFixture
+) -> None:
+    facility = Facility(["damaged", "damaged", "fine"])
+    staged = await staged_in(area)
+    row = await store(facility, staged)
+    assert facility.files == {row.id: CONTENT}
+    assert staged.state is State.STORED
+    assert caplog.text.count("which is removed") == 2
+
+
+async def test_a_line_that_damages_whatever_is_sent_leaves_nothing_and_is_reported(
+    area: StagingArea,
+) -> None:
+    facility = Facility(["damaged"] * 50)
     staged = await staged_in(area)
     with pytest.raises(Damaged, match="arrived damaged"):
         await store(facility, staged)
     assert facility.files == {}
     assert staged.path.read_bytes() == CONTENT
+    assert [one.state for one in await area.pending()] == [State.SEALED]
 
 
 @pytest.mark.parametrize("error", [AccessDenied("not yours"), Exists("taken")])
