@@ -162,7 +162,10 @@ class Publishing:
             row = await self._replacing.replace(draft, draft.replaces)
             self._own_files.discard(draft.replaces.id)
             return row
-        return await self._services.uploader.store(draft.staged, self._target(draft, dataset.name))
+        row = await self._services.uploader.store(draft.staged, self._target(draft, dataset.name))
+        if draft.staged.plan is not None:  # something of an earlier attempt may be left
+            self._replacing.tidy_later()
+        return row
 
     def _target(self, draft: Draft, dataset_name: str) -> Target:
         return Target(

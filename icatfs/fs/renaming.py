@@ -175,7 +175,9 @@ class Renaming:
         row = hidden.replaces if hidden is not None and not hidden.published else None
         if row is None and other is not None and isinstance(other.entity, DatafileRow):
             row = other.entity
-        if row is not None:
+        if row is None:
+            await self._replacing.call_off(draft)
+        else:
             await self._replacing.begin(draft, row)
         return row
 

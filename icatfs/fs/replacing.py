@@ -57,6 +57,11 @@ class Replacing:
         await self._swaps.check_allowed(old, draft.node.dataset_id)
         await self._swaps.plan(draft.staged, old.id)
 
+    async def call_off(self, draft: Replacement) -> None:
+        """A draft is not going to replace anything, whatever was intended before."""
+        if draft.staged.plan is not None:
+            await self._swaps.unplan(draft.staged)
+
     async def replace(self, draft: Replacement, old: DatafileRow) -> DatafileRow:
         """Store the draft's bytes in the place of ``old``: its entry, size and CRC-32 compared.
 

@@ -166,7 +166,7 @@ class StagingArea:
             os.close(descriptor)
             raise
         staged = StagedFile(self, entry, path, descriptor)
-        staged.state = known.state
+        staged.state, staged.plan = known.state, known.plan
         staged.mtime_ns = known.mtime_ns or os.fstat(descriptor).st_mtime_ns
         if known.state not in PENDING:
             staged.close(keep=False)

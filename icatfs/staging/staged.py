@@ -64,6 +64,8 @@ class StagedFile:
         self._crc32_stop = 0 if self.size == 0 else -1
         self.row: DatafileRow | None = None
         """The catalogue's entry, once the facility has the file."""
+        self.plan: Mapping[str, Any] | None = None
+        """What is to be done with it beyond sending it, as it is on record."""
         self._users = 0
         self._is_frozen = False
         self._closing: bool | None = None
@@ -223,6 +225,7 @@ class StagedFile:
     async def set_plan(self, plan: Mapping[str, Any] | None) -> None:
         """Record what is to be done with the file beyond sending it."""
         await self._area.in_thread(self._area.journal.set_plan, self.entry, plan)
+        self.plan = plan
 
     async def blame(self, datafile: DatafileId) -> None:
         """Record that it arrived damaged as this datafile, which is to be removed."""

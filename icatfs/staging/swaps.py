@@ -78,19 +78,22 @@ _UNSURE = (FacilityUnreachable, FacilityTimeout, ProtocolError)
 class Swap:
     """What a staged file is to replace, and by way of which names.
 
-    ``hidden`` is empty as long as nothing was sent; ``litter`` are hidden names of earlier
-    attempts.
+    ``replaces`` is None where nothing is replaced any more; ``hidden`` is empty as long as nothing
+    was sent; ``litter`` are hidden names of earlier attempts.
     """
 
-    replaces: DatafileId
+    replaces: DatafileId | None
     hidden: str = ""
     trash: str = ""
     litter: tuple[str, ...] = ()
 
     def anew(self, name: str) -> Swap:
         """The same under new hidden names."""
-        used = tuple(one for one in (*self.litter, self.hidden, self.trash) if one)
-        return Swap(self.replaces, new_name(name), old_name(name), used)
+        return Swap(self.replaces, new_name(name), old_name(name), tuple(self.names))
+
+    def instead(self, replaces: DatafileId | None) -> Swap:
+        """Another one, of which nothing was sent; what this one may have left is not forgotten."""
+        return Swap(replaces, litter=tuple(self.names))
 
     @property
     def names(self) -> list[str]:
@@ -109,8 +112,12 @@ class Swap:
     @classmethod
     def of_plan(cls, plan: Mapping[str, Any]) -> Swap:
         """From the journal."""
+        old = plan["replaces"]
         return cls(
-            DatafileId(plan["replaces"]), plan["hidden"], plan["trash"], tuple(plan["litter"])
+            None if old is None else DatafileId(old),
+            plan["hidden"],
+            plan["trash"],
+            tuple(plan["litter"]),
         )
 
 
@@ -165,8 +172,13 @@ class Swaps:
         self._changeable.add(old.id)
 
     async def plan(self, staged: StagedFile, old: DatafileId) -> None:
-        """Record that a staged file, once it is written, replaces a datafile."""
-        await staged.set_plan(Swap(old).as_plan())
+        """Record that a staged file, once it is written, replaces a datafile, and no other."""
+        await staged.set_plan(_swap_of(staged.plan).instead(old).as_plan())
+
+    async def unplan(self, staged: StagedFile) -> None:
+        """Record that a staged file replaces nothing; `tidy` removes what was tried before."""
+        swap = _swap_of(staged.plan).instead(None)
+        await staged.set_plan(swap.as_plan() if swap.names else None)
 
     async def replace(self, staged: StagedFile, target: Target, old: DatafileRow) -> DatafileRow:
         """Store a staged file in the place of a datafile; its entry, size and CRC-32 compared.
@@ -193,7 +205,7 @@ class Swaps:
             target.dataset, target.name, target.shown, swap.as_plan()
         ):
             crash_point("exchanging")
-            await self._exchange(swap, target, new, {})
+            await self._exchange(swap, target, new, keeps_facts=False)
             crash_point("exchanged")
 
     async def finish(self, entry: Entry, staged: StagedFile, sealed: Sealed) -> DatafileRow:
@@ -201,6 +213,8 @@ class Swaps:
         assert entry.plan is not None
         swap = Swap.of_plan(entry.plan)
         target = Target(entry.dataset, entry.name, entry.shown, staged.mtime_ns)
+        if swap.replaces is None:
+            return await self._uploader.store_again(staged, sealed, target)
         names = [name for name in (target.name, swap.hidden) if name]
         rows = await self._keeper.run(self._icat.datafiles_named, target.dataset, names)
         found = {row.name: row for row in rows if _is(row, sealed)}
@@ -248,8 +262,7 @@ class Swaps:
 
     async def _begin(self, staged: StagedFile, target: Target, old: DatafileId) -> Swap:
         """A swap under names not used before, on record."""
-        before = (await self._area.entry(staged.entry)).plan
-        swap = (Swap(old) if before is None else Swap.of_plan(before)).anew(target.name)
+        swap = replace(_swap_of(staged.plan), replaces=old).anew(target.name)
         await staged.set_plan(swap.as_plan())
         crash_point("planned")
         return swap
@@ -264,8 +277,7 @@ class Swaps:
         crash_point("aside")
         failure: IcatfsError | None = None
         try:
-            facts = await self._facts(swap.replaces)
-            await self._exchange(swap, target, new, facts)
+            await self._exchange(swap, target, new, keeps_facts=True)
         except IcatfsError as error:
             failure = error
         if failure is None:
@@ -277,14 +289,18 @@ class Swaps:
         raise failure
 
     async def _exchange(
-        self, swap: Swap, target: Target, new: DatafileId, facts: Mapping[str, str]
+        self, swap: Swap, target: Target, new: DatafileId, *, keeps_facts: bool
     ) -> None:
-        """Both names at once; Exists, ContentChanged, AccessDenied, or nobody knows."""
+        """Both names at once; Exists, ContentChanged, AccessDenied, or nobody knows.
+
+        ``keeps_facts``: the new version is said of what was said of the one that gives way.
+        """
         old = await self._in_the_way(swap, target)  # it may have another name by now: it stays
         unsure = 0
         while True:
             failure: IcatfsError
             try:
+                facts = await self._facts(old[0]) if old is not None and keeps_facts else {}
                 await self._keeper.run(self._icat.replace_datafile, old, new, target.name, facts)
             except BadRequest:
                 raise
@@ -345,6 +361,10 @@ def untidy(journal: Journal) -> list[Entry]:
         for entry in journal.planned()
         if entry.plan is not None and Swap.of_plan(entry.plan).names
     ]
+
+
+def _swap_of(plan: Mapping[str, Any] | None) -> Swap:
+    return Swap(None) if plan is None else Swap.of_plan(plan)
 
 
 def _is(row: DatafileRow, sealed: Sealed) -> bool:

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
+    from icatfs.icat.records import DatafileRow
+    from icatfs.staging.staged import StagedFile
+
 NEW = b"the new and longer version\n"
 SWAP = {"endpoint": "icat/entityManager", "method": "POST", "entity": ".icatfs-old-"}
 
@@ -62,6 +65,66 @@ async def test_what_is_said_about_a_file_stays_with_its_name(clients: Clients) -
     facts = await clients.keeper.run(clients.icat.datafile_facts, row.id)
     assert facts is not None
     assert facts.description == "the sample at 4 K"
+
+
+async def test_what_is_said_about_a_file_that_stays_is_not_said_of_another(
+    clients: Clients,
+) -> None:
+    """The file that was to be replaced was renamed by others: the new one has its old name."""
+    old = await clients.stored("moved")
+    values = {"id": old.id, "description": "the sample at 4 K"}
+    await clients.keeper.run(clients.icat.write, [{"Datafile": values}])
+    await clients.keeper.run(clients.icat.rename_datafile, old.id, "elsewhere")
+    staged = await clients.staged("moved", NEW)
+    row = await clients.swaps.replace(staged, clients.target("moved"), old)
+    assert clients.found() == {"moved": NEW, "elsewhere": OLD}
+    facts = await clients.keeper.run(clients.icat.datafile_facts, row.id)
+    assert facts is not None
+    assert facts.description is None
+
+
+async def hidden_by_an_attempt_of_which_nobody_heard(
+    clients: Clients, old: DatafileRow
+) -> StagedFile:
+    """A file that was sent to replace another; whether it did is not known: it did not."""
+    clients.facility.faults({**SWAP, "kind": "reset"})
+    staged = await clients.staged(old.name, NEW)
+    with pytest.raises(FacilityUnreachable):
+        await clients.swaps.replace(staged, clients.target(old.name), old)
+    clients.facility.clear_faults()
+    assert sorted(map(is_hidden, clients.found())) == [False, False, True]
+    return staged
+
+
+async def test_what_an_earlier_plan_has_left_is_not_forgotten_by_the_next(
+    clients: Clients,
+) -> None:
+    first, second = await clients.stored("first"), await clients.stored("second")
+    staged = await hidden_by_an_attempt_of_which_nobody_heard(clients, first)
+    await clients.swaps.plan(staged, second.id)
+    await clients.swaps.replace(staged, clients.target("second"), second)
+    assert await clients.swaps.tidy()
+    assert clients.found() == {"first": OLD, "second": NEW}
+
+
+@pytest.mark.parametrize("by_another", [False, True])
+async def test_a_file_that_is_to_replace_nothing_any_more_replaces_nothing(
+    clients: Clients, by_another: bool
+) -> None:
+    """Also where the process ends, and another one sends it."""
+    first, _ = await clients.stored("first"), await clients.stored("second")
+    staged = await hidden_by_an_attempt_of_which_nobody_heard(clients, first)
+    await clients.swaps.unplan(staged)
+    await staged.rename("third", "swaps/third")
+    if by_another:
+        staged.close(keep=True)
+        (result,) = await clients.recovery().run()
+        assert result.fate is Fate.STORED
+    else:
+        await clients.uploader.store(staged, clients.target("third"))
+        await clients.swaps.tidy()
+    assert clients.found() == {"first": OLD, "second": OLD, "third": NEW}
+    assert await clients.area.in_thread(clients.area.journal.planned) == []
 
 
 async def test_whoever_looks_meanwhile_finds_one_of_the_two(clients: Clients) -> None:
