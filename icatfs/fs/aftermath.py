@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING
 
 from icatfs.catalogue.naming import components
 from icatfs.catalogue.node import NodeKey, inside_key
+from icatfs.fs.moving import Move
 from icatfs.values import Kind
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from icatfs.catalogue.node import Node
     from icatfs.fs.entries import Entries
     from icatfs.fs.inodes import Inode, InodeTable
@@ -47,6 +50,23 @@ class Aftermath:
         folder = self._folder(node, inode)
         if node.key.id < 0 and folder is not None:
             self._notifier.invalidate_entry(folder, node.name)
+
+    def renamed(
+        self, before: Node, after: Node | None, names: Sequence[tuple[NodeKey, str]]
+    ) -> None:
+        """An entry has another name, or has not; the kernel was told that it was interrupted."""
+        if after is not None:
+            inode = self._inodes.find(before.key) or self._inodes.find(after.key)
+            folder = None if after.parent is None else self._inodes.find(after.parent)
+            if inode is not None:
+                self._inodes.update(inode, after)
+                inode.parent = inode.parent if folder is None else folder.number
+            if before.key.kind is Kind.FOLDER:
+                self._inodes.move(Move(before.key, after.key))
+        for key, name in names:
+            folder = self._inodes.find(key)
+            if folder is not None:
+                self._notifier.invalidate_entry(folder.number, name)
 
     def _folder(self, node: Node, inode: Inode | None) -> int | None:
         if inode is not None:

@@ -273,10 +273,12 @@ class Changing:
     ) -> None:
         """Give an entry another name or folder; it keeps its number.
 
-        Raises `CopyInstead` where the entry may be copied and removed but not renamed.
+        It may be a matter of an upload: a signal ends the waiting for it, and it goes on. Raises
+        `CopyInstead` where the entry may be copied and removed but not renamed.
         """
         folder, new_folder = self._entries.folder(parent), self._entries.folder(new_parent)
-        with self._entries.reporting(parent), self._waits.waiting():
+        process = self._probe.process_of(caller.pid)
+        with self._entries.reporting(parent), self._waits.waiting(process):
             node = await self._doomed(folder, name, caller)
             self._check(caller, new_name)
             inode = self._inodes.find(node.key)
@@ -292,14 +294,7 @@ class Changing:
             self._inodes.update(inode, renamed)
             inode.parent = new_parent
         if node.key.kind is Kind.FOLDER:
-            self._move_below(Move(node.key, renamed.key))
-
-    def _move_below(self, move: Move) -> None:
-        """The kernel knows what is in a renamed folder by numbers: they stay."""
-        for inode in self._inodes.all():
-            moved = move.of_node(inode.node)
-            if moved != inode.node:
-                self._inodes.update(inode, moved)
+            self._inodes.move(Move(node.key, renamed.key))
 
     async def _doomed(self, folder: Inode, name: str, caller: Caller) -> Node:
         self._check(caller)

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from icatfs.catalogue.node import Node
+    from icatfs.fs.moving import Move
     from icatfs.fs.ports import Listing
 
 log = logging.getLogger(__name__)
@@ -214,6 +215,13 @@ class InodeTable:
             if self.find(node.key) is None:
                 self._moved[node.key] = inode.number
         inode.node = node
+
+    def move(self, move: Move) -> None:
+        """A folder was renamed: what the kernel knows in it keeps its numbers."""
+        for inode in self.all():
+            moved = move.of_node(inode.node)
+            if moved != inode.node:
+                self.update(inode, moved)
 
     def forget(self, number: int, count: int) -> bool:
         """The kernel takes ``count`` lookups back; whether the inode is gone. Never raises."""

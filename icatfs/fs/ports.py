@@ -313,6 +313,15 @@ class Watcher(Protocol):
         """A local file, or the local version of a stored one, is shown no longer."""
         ...
 
+    def renamed(
+        self, before: Node, after: Node | None, names: Sequence[tuple[NodeKey, str]]
+    ) -> None:
+        """What was ``before`` is ``after`` now, or could not be renamed; whoever asked has gone.
+
+        ``names``: the old name in its folder, and the new one.
+        """
+        ...
+
 
 class Writing(Protocol):
     """What this mount adds to the catalogue."""

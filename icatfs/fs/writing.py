@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
@@ -42,6 +43,7 @@ from icatfs.fs.renaming import Renaming
 from icatfs.fs.replacing import Replacing
 from icatfs.fs.revising import Revising
 from icatfs.fs.temporary import TEMPORARY_NAMES, TemporaryNames, patterns
+from icatfs.fs.unattended import Unattended
 from icatfs.values import DatafileId, InvestigationId, Kind, WriteMode
 
 if TYPE_CHECKING:
@@ -100,6 +102,7 @@ class Writing:
         self._permission = permission = Permission(options.mode)
         self._overlay = overlay = Overlay()
         self._types = Types(services, options.dataset_type)
+        self._unattended = Unattended(nursery)
         self._replacing = Replacing(services.swaps, services.catalogue, nursery)
         self.publishing = Publishing(
             services,
@@ -247,8 +250,15 @@ class Writing:
     async def rename(
         self, folder: Node, node: Node, new_folder: Node, new_name: str, *, replace: bool
     ) -> Node:
-        """Give an entry another name; see `Renaming.rename`."""
-        return await self._renaming.rename(folder, node, new_folder, new_name, replace=replace)
+        """Give an entry another name; see `Renaming.rename`. Cancelled, it goes on."""
+        names = ((folder.key, node.name), (new_folder.key, new_name))
+
+        def alone(renamed: Node | None) -> None:
+            if self.publishing.watcher is not None:
+                self.publishing.watcher.renamed(node, renamed, names)
+
+        action = partial(self._renaming.rename, folder, node, new_folder, new_name, replace=replace)
+        return await self._unattended.run(action, alone)
 
     async def set_mtime(self, node: Node, mtime_ns: int) -> None:
         """Give an entry that may be changed a modification time, at the facility too.

@@ -152,6 +152,95 @@ def test_what_succeeds_after_its_close_was_interrupted_has_its_facts(writable: W
     until(lambda: shows(path, NEW))
 
 
+def interrupted_rename(writable: Writable, old: Path, new: Path, *, fatal: bool = False) -> None:
+    """Rename a file, with a signal while the upload is under way that this means."""
+    script = """
+import os, signal, sys
+if sys.argv[3] == "False":
+    signal.signal(signal.SIGINT, lambda *_: None)
+else:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+try:
+    os.rename(sys.argv[1], sys.argv[2])
+except InterruptedError:
+    sys.exit(7)
+"""
+    arguments = [sys.executable, "-c", script, str(old), str(new), str(fatal)]
+    with subprocess.Popen(arguments) as program:
+        until(lambda: any(one["state"] == "sending" for one in pending(writable).values()))
+        program.send_signal(signal.SIGINT)
+        assert program.wait(30) == (-signal.SIGINT if fatal else 7)
+    assert any(one["state"] == "sending" for one in pending(writable).values())
+
+
+SLOW = {"endpoint": "ids/put", "kind": "latency", "seconds": 2, "times": 1}
+
+
+@pytest.mark.parametrize(("fatal", "over"), [(False, True), (True, False)])
+def test_a_rename_that_was_interrupted_publishes_what_it_was_to_publish(
+    writable: Writable, fatal: bool, over: bool
+) -> None:
+    path = writable.dataset / f"renamed-{fatal}-{over}"
+    if over:
+        path.write_bytes(OLD)
+    aside = path.with_name(f"{path.name}.part")
+    aside.write_bytes(NEW)
+    writable.facility.faults(SLOW)
+    interrupted_rename(writable, aside, path, fatal=fatal)
+    until(lambda: writable.catalogued().get(path.name) == fact(NEW))
+    until(lambda: shows(path, NEW))
+    until(lambda: not aside.exists())
+    names = os.listdir(writable.dataset)
+    assert path.name in names
+    assert aside.name not in names
+    until(lambda: writable.catalogued().keys() & {path.name, aside.name} == {path.name})
+    assert not any(path.name in name for name in pending(writable))
+
+
+@pytest.mark.parametrize("over", [False, True])
+def test_a_rename_that_was_interrupted_and_fails_leaves_all_names_as_they_were(
+    writable: Writable, over: bool
+) -> None:
+    path = writable.dataset / f"not-renamed-{over}"
+    if over:
+        path.write_bytes(OLD)
+    aside = path.with_name(f"{path.name}.part")
+    aside.write_bytes(NEW)
+    writable.facility.faults(SLOW, FULL)
+    interrupted_rename(writable, aside, path)
+    until(lambda: "full" in (pending(writable).get(aside.name, {}).get("reason") or ""))
+    until(lambda: aside.exists())
+    assert aside.read_bytes() == NEW
+    until(lambda: path.exists() is over)
+    if over:
+        assert path.read_bytes() == OLD
+    writable.facility.clear_faults()
+    aside.rename(path)
+    assert writable.content(path.name) == NEW
+    assert shows(path, NEW)
+
+
+def test_nothing_hidden_is_left_of_a_rename_that_failed_when_another_one_is_made(
+    writable: Writable,
+) -> None:
+    """Nor is what is said of a file that was not replaced said of the one that was made."""
+    stored, aside = writable.dataset / "described", writable.dataset / "described.part"
+    stored.write_bytes(OLD)
+    os.setxattr(stored, "user.icat.description", b"the sample at 4 K")
+    aside.write_bytes(NEW)
+    lost = {"endpoint": "icat/entityManager", "method": "POST", "entity": ".icatfs-old-"}
+    writable.facility.faults({**lost, "kind": "reset"})
+    with fails_with(errno.EHOSTUNREACH):
+        aside.rename(stored)
+    writable.facility.clear_faults()
+    aside.rename(writable.dataset / "another")
+    until(lambda: not any(name.startswith(".icatfs-") for name in writable.catalogued()))
+    assert writable.content("described") == OLD
+    assert writable.content("another") == NEW
+    with fails_with(errno.ENODATA):
+        os.getxattr(writable.dataset / "another", "user.icat.description")
+
+
 def test_pages_written_after_the_last_close_are_a_version_with_its_facts(
     writable: Writable,
 ) -> None:
