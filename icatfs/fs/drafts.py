@@ -119,8 +119,12 @@ class Draft:
 
     @property
     def mtime_ns(self) -> int:
-        """When it was last written, or the time a program gave it."""
-        return self.staged.mtime_ns if self._mtime_ns is None else self._mtime_ns
+        """When it was last written, or the time a program gave it, in whole seconds.
+
+        The catalogue keeps no more, and what the kernel has seen must be true once it is stored.
+        """
+        mtime_ns = self.staged.mtime_ns if self._mtime_ns is None else self._mtime_ns
+        return mtime_ns // 10**9 * 10**9
 
     @property
     def is_local(self) -> bool:

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 from contextlib import suppress
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,7 +21,8 @@ from support.writable import Writable, fact, writable_on
 from icatfs.facility.testing import running_facility
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 
 @pytest.fixture(scope="module")
@@ -222,6 +224,62 @@ def test_a_program_that_ends_by_itself_publishes_what_it_has_open(
     subprocess.run([sys.executable, "-c", script, path], check=False)
     until(lambda: path.name in writable.catalogued())
     assert writable.content(path.name) == b"all"
+
+
+# Times.
+
+
+def catalogued_time(writable: Writable, name: str) -> int:
+    """When a file was modified, as the facility has it: in whole seconds."""
+    (text,) = writable.facility.search(
+        "SELECT df.datafileModTime FROM Datafile df "
+        f"WHERE df.dataset.name = '{writable.dataset.name}' AND df.name = '{name}'"
+    )
+    return int(datetime.fromisoformat(text).timestamp())
+
+
+def written(path: Path) -> int:
+    with path.open("wb", buffering=0) as file:
+        file.write(b"content")
+        return path.stat().st_mtime_ns
+
+
+def touched(path: Path) -> int:
+    with path.open("wb"):
+        return path.stat().st_mtime_ns
+
+
+def given_a_time(path: Path) -> int:
+    with path.open("wb", buffering=0) as file:
+        file.write(b"content")
+        os.utime(file.fileno(), ns=(1, 1_600_000_000_987_654_321))
+        return path.stat().st_mtime_ns
+
+
+def renamed(path: Path) -> int:
+    aside = path.with_name(f"{path.name}.part")
+    aside.write_bytes(b"content")
+    before = aside.stat().st_mtime_ns
+    aside.rename(path)
+    return before
+
+
+def written_again(path: Path) -> int:
+    path.write_bytes(b"before")
+    return written(path)
+
+
+@pytest.mark.parametrize(
+    "make", [written, touched, given_a_time, renamed, written_again], ids=lambda one: one.__name__
+)
+def test_the_time_of_a_file_is_that_of_the_catalogue_and_was_so_before_it_was_stored(
+    writable: Writable, make: Callable[[Path], int]
+) -> None:
+    """Editors remember the time that they saw, and warn when it is another afterwards."""
+    path = writable.dataset / f"time-{make.__name__}"
+    before = make(path)
+    assert path.stat().st_mtime_ns == before
+    assert before == catalogued_time(writable, path.name) * 10**9
 
 
 # Interrupted and failing closes.
