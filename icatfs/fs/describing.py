@@ -6,11 +6,14 @@ from typing import TYPE_CHECKING
 
 from icatfs.errors import BadName, NotPermitted, NotSupported
 from icatfs.fs.newnames import LONGEST
+from icatfs.fs.publishing import dataset_of
 from icatfs.fs.xattrs import PREFIX
+from icatfs.icat.records import DatafileRow
 from icatfs.values import Kind
 
 if TYPE_CHECKING:
     from icatfs.catalogue.node import Node
+    from icatfs.fs.confirming import Confirming
     from icatfs.fs.drafts import Overlay
     from icatfs.fs.permission import Permission
     from icatfs.fs.publishing import WritingServices
@@ -22,11 +25,18 @@ _ENTITIES = {Kind.DATAFILE: "Datafile", Kind.DATASET: "Dataset"}
 class Describing:
     """What ``setxattr`` and ``removexattr`` mean on one mount."""
 
-    def __init__(self, services: WritingServices, permission: Permission, overlay: Overlay) -> None:
+    def __init__(
+        self,
+        services: WritingServices,
+        permission: Permission,
+        overlay: Overlay,
+        confirming: Confirming,
+    ) -> None:
         # given
         self._services = services
         self._permission = permission
         self._overlay = overlay
+        self._confirming = confirming
 
     async def describe(self, node: Node, name: str, value: bytes | None) -> None:
         """Set an attribute, or clear it with None or nothing.
@@ -50,6 +60,8 @@ class Describing:
             raise NotSupported(f"{node.name} is not at the facility yet: close it, then set {name}")
         services = self._services
         facts = {fact: _text(name, node, value)}
+        if isinstance(node.entity, DatafileRow):
+            await self._confirming.entry(node.entity, dataset_of(node))
         await services.keeper.run(services.icat.describe, entity, node.key.id, facts)
         services.catalogue.forget_facts(node)
 

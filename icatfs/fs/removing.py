@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 from icatfs.catalogue.node import Node, NodeKey, folder_node
 from icatfs.errors import NotEmpty, NotFound, NotPermitted
 from icatfs.fs.publishing import dataset_of
-from icatfs.icat.records import DatasetRow
+from icatfs.icat.records import DatafileRow, DatasetRow
 from icatfs.staging.erasing import Eraser
 from icatfs.values import DatafileId, DatasetId, Kind
 
 if TYPE_CHECKING:
+    from icatfs.fs.confirming import Confirming
     from icatfs.fs.drafts import Draft, Overlay
     from icatfs.fs.guard import DeletionGuard
     from icatfs.fs.permission import Permission
@@ -32,12 +33,14 @@ class Removing:
         permission: Permission,
         overlay: Overlay,
         guard: DeletionGuard,
+        confirming: Confirming,
     ) -> None:
         # given
         self._services = services
         self._permission = permission
         self._overlay = overlay
         self._guard = guard
+        self._confirming = confirming
         # constant
         self._eraser = Eraser(services.icat, services.ids, services.keeper)
 
@@ -62,6 +65,8 @@ class Removing:
     async def _remove_stored(self, folder: Node, node: Node, process: int) -> None:
         if not self._permission.has_made(node):
             self._guard.check(process, node.name)
+        if isinstance(node.entity, DatafileRow):
+            await self._confirming.entry(node.entity, dataset_of(node))
         datafile = DatafileId(node.key.id)
         await self._eraser.erase(datafile)
         dataset = await self._services.catalogue.node(NodeKey(Kind.DATASET, dataset_of(node)))

@@ -43,6 +43,7 @@ from icatfs.values import DatafileId, DatasetId, Kind
 
 if TYPE_CHECKING:
     from icatfs.fs.closed import Closed
+    from icatfs.fs.confirming import Confirming
     from icatfs.fs.drafts import Draft, Overlay
     from icatfs.fs.permission import Permission
     from icatfs.fs.publishing import Publishing, WritingServices
@@ -66,6 +67,7 @@ class Renaming:
         replacing: Replacing,
         removing: Removing,
         closed: Closed,
+        confirming: Confirming,
     ) -> None:
         # given
         self._services = services
@@ -75,6 +77,7 @@ class Renaming:
         self._replacing = replacing
         self._removing = removing
         self._closed = closed
+        self._confirming = confirming
 
     async def rename(
         self, folder: Node, node: Node, new_folder: Node, new_name: str, *, replace: bool
@@ -231,6 +234,9 @@ class Renaming:
         way = other.entity if other is not None else None
         if hidden is not None and hidden.replaces is not None:
             way = hidden.replaces
+        row = await self._confirming.entry(row, dataset)
+        if isinstance(way, DatafileRow):
+            await self._confirming.entry(way, dataset)
         async with services.archive.renaming(dataset, f"rename {node.name!r}"):
             if isinstance(way, DatafileRow):
                 target = Target(dataset, raw, f"{new_folder.name}/{new_name}", 0)

@@ -13,6 +13,7 @@ from icatfs.values import Kind
 if TYPE_CHECKING:
     from icatfs.catalogue.node import Node
     from icatfs.catalogue.tree import Catalogue
+    from icatfs.fs.confirming import Confirming
     from icatfs.icat.records import DatafileRow
     from icatfs.staging.staged import StagedFile
     from icatfs.staging.swaps import Swaps
@@ -40,10 +41,13 @@ class Replacing:
     Invariant: there is a task that tidies up as long as ``_litter`` is true.
     """
 
-    def __init__(self, swaps: Swaps, catalogue: Catalogue, nursery: trio.Nursery) -> None:
+    def __init__(
+        self, swaps: Swaps, catalogue: Catalogue, confirming: Confirming, nursery: trio.Nursery
+    ) -> None:
         # given
         self._swaps = swaps
         self._catalogue = catalogue
+        self._confirming = confirming
         self._nursery = nursery
         # mutable
         self._litter = False
@@ -51,9 +55,10 @@ class Replacing:
     async def begin(self, draft: Replacement, old: DatafileRow) -> None:
         """A draft is going to replace a stored file: on record from now on.
 
-        AccessDenied where the facility would refuse that.
+        AccessDenied where the facility would refuse that, ContentChanged where it is another.
         """
         assert draft.node.dataset_id is not None, "only entries of datasets are written"
+        await self._confirming.entry(old, draft.node.dataset_id)
         await self._swaps.check_allowed(old, draft.node.dataset_id)
         await self._swaps.plan(draft.staged, old.id)
 

@@ -32,6 +32,7 @@ from icatfs.errors import (
     NotPermitted,
 )
 from icatfs.fs.closed import Closed
+from icatfs.fs.confirming import Confirming
 from icatfs.fs.describing import Describing
 from icatfs.fs.drafts import Draft, Overlay, draft_node
 from icatfs.fs.guard import DeletionGuard
@@ -44,6 +45,7 @@ from icatfs.fs.replacing import Replacing
 from icatfs.fs.revising import Revising
 from icatfs.fs.temporary import TEMPORARY_NAMES, TemporaryNames, patterns
 from icatfs.fs.unattended import Unattended
+from icatfs.icat.records import DatafileRow
 from icatfs.values import DatafileId, InvestigationId, Kind, WriteMode
 
 if TYPE_CHECKING:
@@ -103,7 +105,8 @@ class Writing:
         self._overlay = overlay = Overlay()
         self._types = Types(services, options.dataset_type)
         self._unattended = Unattended(nursery)
-        self._replacing = Replacing(services.swaps, services.catalogue, nursery)
+        self._confirming = confirming = Confirming(services, permission.own_files)
+        self._replacing = Replacing(services.swaps, services.catalogue, confirming, nursery)
         self.publishing = Publishing(
             services,
             overlay,
@@ -114,9 +117,9 @@ class Writing:
             on_refusal=self._closed.learn,
         )
         self._revising = Revising(services, permission, overlay, self.publishing, self._replacing)
-        self._describing = Describing(services, permission, overlay)
+        self._describing = Describing(services, permission, overlay, confirming)
         guard = DeletionGuard(unlimited=options.allow_recursive_delete)
-        self._removing = Removing(services, permission, overlay, guard)
+        self._removing = Removing(services, permission, overlay, guard, confirming)
         self._renaming = Renaming(
             services,
             permission,
@@ -125,6 +128,7 @@ class Writing:
             self._replacing,
             self._removing,
             self._closed,
+            confirming,
         )
 
     # What the mount shows beyond the catalogue.
@@ -272,6 +276,8 @@ class Writing:
                 return  # it goes with the bytes
         self._permission.check_changeable(node, "change")
         services = self._services
+        if isinstance(node.entity, DatafileRow):
+            await self._confirming.entry(node.entity, dataset_of(node))
         when = datetime.fromtimestamp(mtime_ns // 1_000_000_000, UTC)
         await services.keeper.run(services.icat.set_datafile_time, DatafileId(node.key.id), when)
         if node.parent is not None:

@@ -84,10 +84,10 @@ def needs_catalogue(url: str) -> bool:
     given when ICAT has catalogued that under the dataset and name in the request, which are in the
     answer no more. So where size and CRC-32 are equal to ours the bytes are stored, and under our
     name: that is all that ``close`` has to know, and nothing is asked. What they do not cover is
-    the id, and a digit that is changed on the way is another datafile. To read by it is safe, for
-    size and CRC-32 are compared then, too; to rename, replace or remove by it is not. Over TLS
-    nothing is changed on the way unnoticed; over plain HTTP the catalogue is asked for the name,
-    before anything is changed by the id.
+    the id, and a digit that is changed on the way is another datafile. A mount then confuses two
+    files until it lists them anew; but to rename, replace or remove by such an id would be for
+    good. Over TLS nothing is changed on the way unnoticed; over plain HTTP the catalogue is asked
+    for the name, before anything is changed by the id.
     """
     return not url.startswith("https://")
 
