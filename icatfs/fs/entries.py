@@ -107,15 +107,46 @@ class Entries:
         entries = self._writing.entries(folder.node)
         return {node.name: node for node in entries if not node.is_folder}
 
-    async def refresh(self, inode: Inode) -> None:
-        """Bring ``inode.node`` up to date; raises `NotFound` for what has gone and is not open."""
+    async def refresh(self, inode: Inode) -> bool:
+        """Bring ``inode.node`` up to date; raises `NotFound` for what has gone and is not open.
+
+        False where it stays as it is for who has it open, and what is now there is another one.
+        """
         try:
             node = await self._current(inode)
         except NotFound:
             if not self._handles.is_open(inode.number):
                 raise
-            return
+            return True
+        if self._is_other(inode.number, node):
+            return False
         self._inodes.update(inode, node)
+        return True
+
+    def remember(self, node: Node, parent: int) -> Inode:
+        """The inode of a node that the kernel is about to be told of; counted."""
+        number = self._inodes.number(node.key)
+        if self._is_other(number, node):
+            self._inodes.supersede(self._inodes[number])
+        return self._inodes.remember(node, parent)
+
+    def number_of_file(self, glimpse: Glimpse) -> int:
+        """The number of a stored file in a listing that the kernel is about to be told of."""
+        number = self._inodes.number_of_datafile(glimpse.datafile)
+        if self._handles.has_other_length(number, glimpse.size):
+            self._inodes.supersede(self._inodes[number])
+            number = self._inodes.number_of_datafile(glimpse.datafile)
+        return number
+
+    def _is_other(self, number: int, node: Node) -> bool:
+        """Whether a file has been replaced, and is open with the length that it had.
+
+        The kernel has one size for an inode, and ends all reading there: it would tell who copies
+        the old bytes that a part of them is all. So the new ones get a number of their own.
+        """
+        if not self._handles.has_other_length(number, node.size):
+            return False
+        return not self._writes or self._writing.draft(node.key) is None
 
     async def _current(self, inode: Inode) -> Node:
         key = inode.node.key

@@ -180,7 +180,7 @@ class FileSystem(Generic[F]):
             except NotFound:
                 self._entries.remember_absent(parent, name)
                 return self._portrait.absent
-        return self._entries.show(self._inodes.remember(node, parent))
+        return self._entries.show(self._entries.remember(node, parent))
 
     def forget(self, forgotten: Sequence[tuple[int, int]]) -> None:
         """The kernel takes back lookups: (number, count). Never raises."""
@@ -191,7 +191,8 @@ class FileSystem(Generic[F]):
         """What ``stat`` shows; raises `NotFound` when the entry has gone."""
         inode = self._inodes[number]
         with self._entries.reporting(number), self.waits.waiting(caller.pid):
-            await self._entries.refresh(inode)
+            if not await self._entries.refresh(inode):
+                self._notifier.invalidate_entry(inode.parent, inode.node.name)
         return self._entries.show(inode)
 
     def access(self, number: int, mask: int, caller: Caller) -> bool:

@@ -85,6 +85,7 @@ class Folders:
         """
         listing, parent, inodes = handle.listing, handle.inode.number, self._inodes
         attributes_of_file = self._entries.attributes_of_file
+        number_of_file = self._entries.number_of_file
         for entry in handle.entries(position):
             after = position + _DOTS + 1
             if not isinstance(entry, Glimpse):
@@ -93,7 +94,7 @@ class Folders:
                     return
                 inodes.count(number, entry, parent)
             else:
-                number = inodes.number_of_datafile(entry.datafile)
+                number = number_of_file(entry)
                 if not emit(entry.name, attributes_of_file(number, entry), after):
                     return
                 if crowd is not None:

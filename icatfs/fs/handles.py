@@ -159,6 +159,14 @@ class HandleTable(Generic[F]):
         """Whether a file handle is open on this inode."""
         return number in self._opens
 
+    def has_other_length(self, number: int, size: int) -> bool:
+        """Whether it is open, for reading only, and by somebody with another size than this."""
+        if number not in self._opens:
+            return False
+        here = [one for one in self._files.values() if one.inode.number == number]
+        sizes = [one.file.version.size for one in here if isinstance(one, ReadHandle)]
+        return len(sizes) == len(here) and any(one not in (None, size) for one in sizes)
+
     def files(self) -> Iterator[FileHandle[F]]:
         """All open files."""
         yield from self._files.values()
@@ -170,3 +178,4 @@ class AnyHandles(Protocol):
     def open_file(self, handle: DraftHandle, /) -> int: ...
     def file(self, fh: int) -> ReadHandle[Any] | DraftHandle: ...
     def is_open(self, number: int) -> bool: ...
+    def has_other_length(self, number: int, size: int) -> bool: ...

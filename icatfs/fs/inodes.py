@@ -18,8 +18,9 @@ listing tells.
 
 Invariants: the root is always there; every other inode has a lookup count above zero, here or in
 one crowd; ``_faces`` holds inodes of members of crowds only; ``_moved``
-holds exactly the keys of inodes whose number is not the hash of their key; ``_displaced`` is the
-key that `number` was last asked for, if another had the number it would like.
+holds exactly the keys whose inode has, or gets when it is counted, another number than follows from
+them; ``_displaced`` is the key that `number` was last asked for, if another had the number it would
+like.
 """
 
 from __future__ import annotations
@@ -52,6 +53,8 @@ _ID_BITS = 58
 _ENTITIES = {Kind.FACILITY: 1, Kind.VISIT: 2, Kind.DATASET: 3, Kind.DATAFILE: 4}
 """Kinds whose key is an id, and what stands for them above it; these never change."""
 _DATAFILES = _OF_IDS >> _ID_BITS | _ENTITIES[Kind.DATAFILE]
+_SUCCESSORS = _OF_IDS | (len(_ENTITIES) + 1) << _ID_BITS
+"""Numbers from here on follow from nothing but the order in which they are given."""
 _ID_MASK = (1 << _ID_BITS) - 1
 _MOST_LEVELS = 256
 _KINDS = {kind: kind.value.encode() for kind in Kind}
@@ -91,6 +94,7 @@ class InodeTable:
         self._inodes = {ROOT: self._root}
         self._moved: dict[NodeKey, int] = {root.key: ROOT}
         self._displaced: NodeKey | None = None
+        self._successors = 0
         self._crowds = Crowds()
         self._faces: WeakValueDictionary[int, Inode] = WeakValueDictionary()
 
@@ -207,9 +211,8 @@ class InodeTable:
         The number stays. Should the kernel know the new key under another number, both live on
         until it forgets the one it does not use.
         """
-        if node != inode.node and self._faces.get(inode.number) is inode:
-            inode.lookups = self._take(inode.number)
-            self._inodes[inode.number] = inode
+        if node != inode.node:
+            self._settle(inode)
         if node.key != inode.node.key and self._inodes.get(inode.number) is inode:
             self._moved.pop(inode.node.key, None)
             if self.find(node.key) is None:
@@ -222,6 +225,18 @@ class InodeTable:
             moved = move.of_node(inode.node)
             if moved != inode.node:
                 self.update(inode, moved)
+
+    def supersede(self, inode: Inode) -> None:
+        """Let the inode be what it is; its key gets another number when it is looked up again."""
+        self._settle(inode)
+        self._successors += 1
+        self._moved[inode.node.key] = _SUCCESSORS + self._successors
+
+    def _settle(self, inode: Inode) -> None:
+        """It stays from now on, also if it was made of what a listing tells."""
+        if self._faces.get(inode.number) is inode:
+            inode.lookups = self._take(inode.number)
+            self._inodes[inode.number] = inode
 
     def forget(self, number: int, count: int) -> bool:
         """The kernel takes ``count`` lookups back; whether the inode is gone. Never raises."""

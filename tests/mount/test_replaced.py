@@ -92,6 +92,32 @@ def test_an_open_file_whose_bytes_are_replaced_gives_the_old_ones_or_says_so(
     assert mounts.unmount(point).returncode == 0
 
 
+@pytest.mark.parametrize("longer", [-1, -12345, 12345])
+def test_an_open_file_does_not_get_another_length_with_the_bytes_that_replace_it(
+    mounts: Mounts, holdings: Holdings, longer: int
+) -> None:
+    """Who copies it would believe that it is whole."""
+    old = holdings.store(3, SMALL)
+    point = mounts.mount(holdings.facility)
+    path = point / DATASET / NAME
+    fd = os.open(path, os.O_RDONLY)
+    assert os.pread(fd, SMALL, 0) == old
+    new = holdings.store(5, SMALL + longer)
+    refresh(point)
+    until(lambda: path.stat().st_size == SMALL + longer)
+    try:
+        found = b"".join(iter(lambda: os.read(fd, MIB), b""))
+    except OSError as error:
+        if error.errno not in (errno.ESTALE, errno.EIO):
+            raise
+    else:
+        is_whole = found == old
+        assert is_whole, f"{len(found)} of {SMALL} bytes"
+    os.close(fd)
+    until(lambda: is_there(path, new))
+    assert mounts.unmount(point).returncode == 0
+
+
 def test_a_new_open_reads_the_new_bytes_once_the_listing_is_old_enough(
     mounts: Mounts, holdings: Holdings
 ) -> None:

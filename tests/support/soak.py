@@ -382,7 +382,8 @@ class Soak:
             copy = target / Path(one.path).name
             data = copy.read_bytes() if copy.exists() else b""
             if done.returncode == 0 and data != one.content:
-                self._tally.is_wrong(f"cp {one.path} said that all is well")
+                told = f"{len(data)} of {len(one.content)} bytes came"
+                self._tally.is_wrong(f"cp {one.path} said that all is well: {told}")
             if not one.is_victim and not one.content.startswith(data):
                 self._tally.is_wrong(f"cp {one.path}: wrong bytes")
         shutil.rmtree(target)

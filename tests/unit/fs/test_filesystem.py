@@ -238,8 +238,8 @@ async def test_pages_are_kept_as_long_as_the_content_is_the_same(services: FakeS
     number = (await walk(services, f"{DATASET}/a.txt")).ino
     assert (await services.filesystem.open(number, os.O_RDONLY, ME)).keep_cache
     assert (await services.filesystem.open(number, os.O_RDONLY, ME)).keep_cache
-    services.catalogue.change(services.catalogue.at(f"{DATASET}/a.txt"), b"changed")
-    assert (await services.filesystem.getattr(number, ME)).size == 7
+    services.catalogue.change(services.catalogue.at(f"{DATASET}/a.txt"), b"new")
+    await services.filesystem.getattr(number, ME)
     assert not (await services.filesystem.open(number, os.O_RDONLY, ME)).keep_cache
     assert (await services.filesystem.open(number, os.O_RDONLY, ME)).keep_cache
 
@@ -274,7 +274,7 @@ async def test_an_open_does_not_wait_for_pages_that_another_read_waits_for(
         nursery.start_soon(fs.read, opened.fh, 0, 10)
         while not services.transfer.attempts["blocked"]:  # noqa: ASYNC110
             await trio.sleep(0.001)
-        services.catalogue.change(services.catalogue.at(f"{DATASET}/blocked"), b"changed")
+        services.catalogue.change(services.catalogue.at(f"{DATASET}/blocked"), b"y")
         await fs.getattr(number, ME)
         assert (await fs.open(number, os.O_RDONLY, ME)).keep_cache
         assert notifier.inodes == [number]
@@ -288,6 +288,46 @@ async def test_an_open_handle_keeps_the_content_it_was_opened_with(services: Fak
     services.catalogue.change(services.catalogue.at(f"{DATASET}/a.txt"), b"changed")
     await services.filesystem.getattr(number, ME)
     assert await services.filesystem.read(opened.fh, 0, 10) == b"aaa"
+
+
+async def test_a_file_that_is_open_keeps_its_length_and_another_one_takes_its_name(
+    tmp_path: Path,
+) -> None:
+    notifier = FakeNotifier()
+    services = fake_services(FILES, tmp_path, notifier=notifier)
+    fs = services.filesystem
+    folder = (await walk(services, DATASET)).ino
+    number = (await fs.lookup(folder, "a.txt", ME)).ino
+    opened = await fs.open(number, os.O_RDONLY, ME)
+    services.catalogue.change(services.catalogue.at(f"{DATASET}/a.txt"), b"changed")
+    assert (await fs.getattr(number, ME)).size == 3
+    assert notifier.entries == [(folder, "a.txt")], "who comes by the name is to ask again"
+    other = await fs.lookup(folder, "a.txt", ME)
+    assert (other.ino != number, other.size) == (True, 7)
+    assert (await fs.lookup(folder, "a.txt", ME)).ino == other.ino
+    await fs.release(opened.fh)
+    fs.forget([(number, 1), (other.ino, 2)])
+    assert (await fs.lookup(folder, "a.txt", ME)).ino == number
+
+
+async def test_a_file_that_is_open_keeps_its_length_when_its_folder_is_listed(
+    services: FakeServices,
+) -> None:
+    fs = services.filesystem
+    folder = (await walk(services, DATASET)).ino
+    number = (await fs.lookup(folder, "a.txt", ME)).ino
+    await fs.open(number, os.O_RDONLY, ME)
+    services.catalogue.change(services.catalogue.at(f"{DATASET}/a.txt"), b"changed")
+    shown: dict[str, Attributes] = {}
+
+    def emit(name: str, attributes: Attributes, _: int) -> bool:
+        shown[name] = attributes
+        return True
+
+    await fs.readdir(await fs.opendir(folder, ME), 0, emit)
+    assert (shown["a.txt"].ino != number, shown["a.txt"].size) == (True, 7)
+    assert (await fs.getattr(shown["a.txt"].ino, ME)).size == 7
+    assert (await fs.getattr(number, ME)).size == 3
 
 
 async def test_an_unknown_size_is_learnt_by_reading(tmp_path: Path) -> None:
