@@ -189,7 +189,10 @@ class Mount:
     def serve(self) -> None:
         """Do what is said, until the mount has gone."""
         while True:
-            data, fds, _, _ = socket.recv_fds(self._control, LARGEST, 1)
+            try:
+                data, fds, _, _ = socket.recv_fds(self._control, LARGEST, 1)
+            except ConnectionResetError:  # it was killed, and had not heard all that was said
+                return
             if not data:
                 return
             self._hear(wire.to_worker(data), fds[0] if fds else -1)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
+import socket
 import ssl
+import subprocess
 import sys
 import zlib
 from contextlib import asynccontextmanager
@@ -30,6 +33,7 @@ from icatfs.errors import (
 from icatfs.facility.certificates import self_signed
 from icatfs.facility.testing import FacilityHandle, running_facility
 from icatfs.ids.client import IdsClient
+from icatfs.mover import wire
 from icatfs.mover.mover import Question, Unusable, open_mover
 from icatfs.transport import ByteStream, Lane, Limits, MovedStream, Transport, open_transport
 from icatfs.values import DatafileId
@@ -468,6 +472,21 @@ async def test_a_worker_that_is_killed_is_replaced_and_the_log_says_so(
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert str(pid) in caplog.text
     caplog.clear()
+
+
+def test_a_worker_whose_mount_was_killed_goes_without_a_word() -> None:
+    """Also when the mount had not heard yet what it was told: then the socket is reset."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with theirs:
+        command = [sys.executable, "-m", "icatfs.mover.worker"]
+        worker = subprocess.Popen(command, stdin=theirs.fileno(), stderr=subprocess.PIPE)
+    with worker:
+        nobody = wire.Open(1, "127.0.0.1", 1, False, b"", 1.0, 1.0, 1.0)
+        ours.send(wire.encode(nobody))
+        assert select.select([ours], [], [], 30)[0], "it answers, and is not heard"
+        ours.close()
+        _, complaints = worker.communicate(timeout=30)
+    assert (worker.returncode, complaints) == (0, b"")
 
 
 async def test_signals_that_mean_the_mount_do_not_end_the_worker() -> None:
