@@ -11,6 +11,8 @@ is anybody's error. Who waited asks for the file itself, and gets the error that
 
 A member is kept if it is intact and proved to be a datafile's (`icatfs.content.members`); it is
 held in memory until then, so that wrong bytes never reach the cache. Larger ones are let pass.
+Files that are catalogued without a CRC-32 come in zips that name them, with a *witness*: a small
+one that was read before, whose CRC-32 is known from that, shows what is in front of their names.
 
 Only data that are online: opening a zip of others would have them restored. So the data service is
 asked first, where there is an archive. Should they leave the disk within that moment, a restore of
@@ -29,6 +31,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import trio
+from isal.isal_zlib import crc32
 
 from icatfs.content.foresight import Contents, Limits, Nothing, Watch, Window
 from icatfs.content.incoming import Incoming
@@ -96,9 +99,11 @@ class BulkStatus:
 
 @dataclass(slots=True)
 class _Watched:
-    """A dataset that is read; ``not_before`` is when it may be asked for again."""
+    """A dataset that is read; ``not_before`` is when it may be asked for again, and ``front`` what
+    is in front of the names in its zips, if that was shown."""
 
     watch: Watch
+    front: str | None = None
     contents: Contents | None = None
     contents_s: float = 0.0
     not_before: float = 0.0
@@ -191,10 +196,41 @@ class Bulk:
         if isinstance(decision, Nothing):
             return
         window = decision if isinstance(decision, Window) else None
-        self._running = Incoming(dataset, contents, window)
+        known: dict[DatafileId, int] = {}
+        if window is not None and self._wants_witness(window, watched, contents):
+            witness = self._witness(watched, contents)
+            if witness is None:
+                return  # nobody in it would be known
+            position, crc = witness
+            window = Window(tuple(sorted({*window.positions, position})))
+            known = {contents.files[position].id: crc}
+        self._running = Incoming(dataset, contents, window, front=watched.front, known=known)
         self._watched.move_to_end(dataset)
         self._zips += 1
         self._nursery.start_soon(self._run, self._running, watched)
+
+    def _wants_witness(self, window: Window, watched: _Watched, contents: Contents) -> bool:
+        return watched.front is None and not any(map(contents.has_crc32, window.positions))
+
+    def _witness(self, watched: _Watched, contents: Contents) -> tuple[int, int] | None:
+        """The first of the small files that were read and are here: its position and CRC-32."""
+        read = (contents.position(datafile) for datafile in watched.watch.read)
+        for position in sorted(one for one in read if one is not None):
+            crc = self._crc32(contents.version(position))
+            if crc is not None:
+                return position, crc
+        return None
+
+    def _crc32(self, version: ContentVersion) -> int | None:
+        """That of the bytes of a small file, if they are here; of an empty one it tells nothing."""
+        if not version.size or version.size > self._limits.small or not self._store.holds(version):
+            return None
+        file = self._store.open(version)
+        try:
+            data = file.pread(0, version.size) if file.missing(0, version.size) is None else b""
+        finally:
+            file.close()
+        return crc32(data) if len(data) == version.size else None
 
     def _holder(self, contents: Contents) -> Callable[[int], bool]:
         return lambda position: self._store.holds(contents.version(position))
@@ -212,6 +248,7 @@ class Bulk:
             watched.pause_s = min(2 * watched.pause_s, _LONGEST_PAUSE_S)
         finally:
             self._running = None
+            watched.front = zip_.roll.front or watched.front
             watched.watch.ended()
             zip_.end()
 
@@ -241,15 +278,15 @@ class Bulk:
                     zip_.begin(name)
                 case Data(data):
                     zip_.add(data)
-                case End(size, crc32, intact):
-                    self._complete(zip_, size, crc32, intact=intact)
+                case End(size, crc, intact):
+                    self._complete(zip_, size, crc, intact=intact)
                     if zip_.members % _SLICE == 0:
                         await trio.lowlevel.checkpoint()
 
-    def _complete(self, zip_: Incoming, size: int, crc32: int, *, intact: bool) -> None:
+    def _complete(self, zip_: Incoming, size: int, crc: int, *, intact: bool) -> None:
         """A member has ended."""
         name, data = zip_.take()
-        place = zip_.roll.match(name, size, crc32) if intact else None
+        place = zip_.roll.match(name, size, crc) if intact else None
         if place is None:
             self._strange += 1
             if zip_.members >= _STRANGE and not zip_.roll.came:

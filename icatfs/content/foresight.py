@@ -12,8 +12,9 @@ it takes. What is guessed:
 =====================================================  =========================================
 fewer than `FEW` small files were fetched lately        nothing
 the dataset fits the budget, and as a zip costs at      the dataset, if it is within the limits
-most half of what its missing small files cost one      of what may be in vain; beyond them,
-by one, and no more than a zip that names them          after `MANY`
+most half of what its missing small files of known      of what may be in vain; beyond them,
+CRC-32 cost one by one, and no more than a zip that     after `MANY`
+names them
 else, and the files are read in the order of their      a window: the next small files in that
 ids or their names                                      order that are missing, named
 otherwise (random reading of a large dataset, a         nothing
@@ -21,10 +22,11 @@ dataset that is nearly all in the cache)
 =====================================================  =========================================
 
 In whatever order the files of a dataset are read, a zip of all of them is right; a window is only
-good for who goes on as before. The first one is small, and each that is used is followed by one
-twice as large, begun when the first of its files is opened. So at most ``vain_files`` and
-``vain_bytes`` lie ahead of the reader, in two windows. Large files are left to streams: they count
-in a zip as bytes for nothing.
+good for who goes on as before, but files without a CRC-32 are known in no other
+(`icatfs.content.members`). The first one is small, and each that is used is followed by one twice
+as large, begun when the first of its files is opened. So at most ``vain_files`` and ``vain_bytes``
+lie ahead of the reader, in two windows. Large files are left to streams: they count in a zip as
+bytes for nothing.
 
 *Against* asking for single files ahead of the reader: the same work for the server, in a hurry.
 *Against* more than a look at some files to see what is in the cache already: there may be 100,000.
@@ -129,6 +131,10 @@ class Contents:
             return position
         return None
 
+    def has_crc32(self, position: int) -> bool:
+        """Whether the catalogue has a CRC-32 of the file at a position."""
+        return self.version(position).crc32 is not None
+
     def orders(self) -> Sequence[Order]:
         """In which orders the files may be read."""
         count = len(self.files)
@@ -184,7 +190,7 @@ def is_worth_a_zip(contents: Contents, missing: int, missing_bytes: int) -> bool
 class Watch:
     """What is known of how one dataset is read. Times are in seconds of any clock."""
 
-    __slots__ = ("_fetched", "_last", "_limits", "_look_at", "_missed", "_read", "active_s")
+    __slots__ = ("_fetched", "_last", "_limits", "_look_at", "_missed", "active_s", "read")
 
     def __init__(self, limits: Limits) -> None:
         # given
@@ -192,7 +198,7 @@ class Watch:
         # mutable: when anything was last read; ids, oldest first, of what was, and with times of
         # what had to be fetched; how many were
         self.active_s = 0.0
-        self._read: deque[int] = deque(maxlen=_REMEMBERED)
+        self.read: deque[int] = deque(maxlen=_REMEMBERED)
         self._missed: deque[tuple[int, float]] = deque(maxlen=_REMEMBERED)
         self._fetched = 0
         # mutable: the number of fetches at which to look again whether a zip is worth it; the
@@ -203,7 +209,7 @@ class Watch:
     def opened(self, datafile: int, now_s: float) -> bool:
         """A file of any size was opened, cached or not; whether it is time to decide again."""
         self.active_s = now_s
-        self._read.append(datafile)
+        self.read.append(datafile)
         return datafile in self._last
 
     def missed(self, datafile: int, size: int | None, now_s: float) -> bool:
@@ -211,8 +217,8 @@ class Watch:
         self.active_s = now_s
         if size is None or size > self._limits.small or not self._limits.budget:
             return False
-        if datafile not in self._read:
-            self._read.append(datafile)
+        if datafile not in self.read:
+            self.read.append(datafile)
         if all(one != datafile for one, _ in self._missed):
             self._missed.append((datafile, now_s))
             self._fetched += 1
@@ -248,13 +254,16 @@ class Watch:
         return contents.total <= limits.vain_bytes and len(contents.files) <= limits.vain_files
 
     def _is_whole_wanted(self, contents: Contents, holds: Callable[[int], bool]) -> bool:
-        """Whether a zip is worth it, by what a sample of the files tells."""
+        """Whether a zip is worth it, by what a sample of the files tells.
+
+        Only files with a CRC-32 count: others are not known among those of a whole dataset.
+        """
         count = len(contents.files)
         step = count // _SAMPLE | 1  # odd: files often come in pairs
         missing = [
             contents.files[position].size or 0
             for position in range(0, count, step)
-            if self._is_wanted(contents, holds, position)
+            if self._is_wanted(contents, holds, position) and contents.has_crc32(position)
         ]
         return is_worth_a_zip(contents, step * len(missing), step * sum(missing))
 
@@ -264,7 +273,7 @@ class Watch:
 
     def _window(self, contents: Contents, holds: Callable[[int], bool]) -> Decision:
         wanted = min(max(_FIRST_WINDOW, 2 * len(self._last)), self._limits.vain_files // 2)
-        read = [contents.position(datafile) for datafile in self._read]
+        read = [contents.position(datafile) for datafile in self.read]
         known = {position for position in read if position is not None}
         for order in contents.orders():
             ranks = [order.ranks[position] for position in known]

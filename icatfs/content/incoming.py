@@ -12,7 +12,7 @@ from icatfs.content import foresight
 from icatfs.content.members import Expected, Roll
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from icatfs.content.foresight import Contents, Window
     from icatfs.values import ContentVersion, DatafileId, DatasetId
@@ -31,8 +31,20 @@ class Incoming:
     when it is ``prepared``: nobody waits for these before, nor would he, they are far behind.
     """
 
-    def __init__(self, dataset: DatasetId, contents: Contents, window: Window | None) -> None:
-        """All of the dataset if there is no window."""
+    def __init__(
+        self,
+        dataset: DatasetId,
+        contents: Contents,
+        window: Window | None,
+        *,
+        front: str | None = None,
+        known: Mapping[DatafileId, int] | None = None,
+    ) -> None:
+        """All of the dataset if there is no window.
+
+        ``front`` is what another zip of it showed (`icatfs.content.members`), and ``known`` has
+        CRC-32s beside those of the catalogue.
+        """
         positions: Sequence[int] = (
             range(len(contents.files)) if window is None else window.positions
         )
@@ -40,12 +52,13 @@ class Incoming:
         self.dataset = dataset
         self.is_whole = window is None
         self._contents = contents
+        self._known = known or {}
         # constant
         self._ready_s = trio.current_time() + self._price_s(len(positions))
         # mutable: who is expected, the place of each datafile, and where in the zip its member
         # should end; and who is still to be expected
         self.versions: list[ContentVersion] = []
-        self.roll = Roll()
+        self.roll = Roll(is_named=window is not None, front=front)
         self._places: dict[DatafileId, int] = {}
         self._ends: list[int] = []
         self._left = iter(positions)
@@ -80,7 +93,8 @@ class Incoming:
         for position in islice(self._left, _AT_ONCE):
             version = self._contents.version(position)
             name = self._contents.files[position].name
-            self.roll.expect(Expected(name, version.size, version.crc32))
+            crc32 = self._known.get(version.datafile, version.crc32)
+            self.roll.expect(Expected(name, version.size, crc32))
             self._places[version.datafile] = len(self.versions)
             self.versions.append(version)
             end += (version.size or 0) + foresight.OVERHEAD

@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -482,6 +482,74 @@ async def test_of_a_large_dataset_the_next_files_are_named(
         await us.settled()
         assert us.zips.named[1:] == [list(range(19, COUNT))]
         assert us.held() == EVERYTHING
+
+
+def unchecked(numbers: Sequence[int] = range(COUNT)) -> Contents:
+    """As `contents_of`, of a catalogue that has no checksums."""
+    contents = contents_of(numbers)
+    versions = [replace(version_of(number), checksum=None) for number in numbers]
+    return Contents(contents.files, versions.__getitem__)
+
+
+async def test_files_without_a_checksum_come_with_a_witness_who_shows_whose_they_are(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    contents = unchecked()
+    limits = Limits(vain_files=40)
+    async with service(tmp_path, look=lambda _: contents, limits=limits) as us:
+
+        def miss(*numbers: int) -> None:
+            for number in numbers:
+                version = contents.version(number)
+                us.bulk.opened(DATASET, version.datafile)
+                file = us.store.open(version)
+                file.pwrite(0, data_of(number))
+                file.close()
+                us.bulk.missed(DATASET, version)
+
+        def held() -> set[int]:
+            return {number for number in range(COUNT) if us.store.holds(contents.version(number))}
+
+        us.zips.pieces = lambda: at_once(zipped(*(member(one) for one in (0, *range(3, 19)))))
+        miss(0, 1, 2)
+        await us.settled()
+        assert us.zips.named == [[0, *range(3, 19)]]
+        assert held() == set(range(19))
+        us.zips.pieces = lambda: at_once(zipped(*(member(one) for one in range(19, 39))))
+        us.bulk.opened(DATASET, DatafileId(3))
+        await us.settled()
+        assert us.zips.named[1:] == [list(range(19, 39))], "nobody is asked for twice"
+        assert held() == set(range(39))
+
+
+async def test_files_without_a_checksum_are_left_alone_while_nobody_is_a_witness(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    contents = unchecked()
+    async with service(tmp_path, look=lambda _: contents) as us:
+        for number in range(30):
+            us.bulk.opened(DATASET, DatafileId(number))
+            us.bulk.missed(DATASET, contents.version(number))
+        await us.settled()
+        assert us.zips.asked == []
+
+
+async def test_files_whose_witness_is_another_one_now_are_nobodys(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    contents = unchecked()
+    other = member(0, data_of(0)[::-1])
+    made = zipped(other, *(member(one) for one in range(3, 19)))
+    async with service(tmp_path, lambda: at_once(made), look=lambda _: contents) as us:
+        for number in range(3):
+            file = us.store.open(contents.version(number))
+            file.pwrite(0, data_of(number))
+            file.close()
+            us.bulk.opened(DATASET, DatafileId(number))
+            us.bulk.missed(DATASET, contents.version(number))
+        await us.settled()
+        assert us.bulk.status().strange == 17
+        assert us.bulk.status().files == 0
 
 
 async def test_a_dataset_that_was_not_listed_is_left_alone(

@@ -38,13 +38,16 @@ class Row:
     size: int | None
 
 
-def dataset(sizes: Iterable[int | None], names: Sequence[str] = ()) -> Contents:
+def dataset(
+    sizes: Iterable[int | None], names: Sequence[str] = (), *, checked: bool = True
+) -> Contents:
     """Datafiles 1000, 1002, 1004 ..., named in the order of their ids unless it says otherwise."""
+    crc = "a5" if checked else None
     rows = [
         Row(DatafileId(1000 + 2 * i), names[i] if names else f"file{i:07}", size)
         for i, size in enumerate(sizes)
     ]
-    return Contents(rows, lambda i: ContentVersion(rows[i].id, rows[i].size, 0, None))
+    return Contents(rows, lambda i: ContentVersion(rows[i].id, rows[i].size, 0, crc))
 
 
 @dataclass
@@ -211,6 +214,16 @@ def test_small_files_beside_a_large_one_are_named() -> None:
     assert not any(isinstance(one, Whole) for one in done.decided)
     assert 500 not in done.fetched
     assert done.singles < 10
+
+
+def test_files_without_a_checksum_are_named_in_windows_and_never_as_a_dataset() -> None:
+    done = reading(dataset([10 * KB] * 1000, checked=False), range(1000))
+    assert not any(isinstance(decision, Whole) for decision in done.decided)
+    assert done.singles == foresight.FEW
+    done = reading(
+        dataset([10 * KB] * 1000, checked=False), random.Random(1).sample(range(1000), 200)
+    )
+    assert done.zips == 0
 
 
 def test_a_dataset_that_is_nearly_all_there_is_not_fetched_again() -> None:

@@ -28,8 +28,12 @@ class File:
         return Expected(self.name, len(self.data), zlib.crc32(self.data) if self.checked else None)
 
 
-def roll_of(*files: File) -> Roll:
-    return Roll([file.expected for file in files])
+def roll_of(*files: File, is_named: bool = True, front: str | None = None) -> Roll:
+    return Roll([file.expected for file in files], is_named=is_named, front=front)
+
+
+def front_of(roll: Roll) -> str | None:
+    return roll.front
 
 
 def match(roll: Roll, name: str, data: bytes) -> int | None:
@@ -39,8 +43,8 @@ def match(roll: Roll, name: str, data: bytes) -> int | None:
 @pytest.mark.parametrize("checked", [True, False])
 @pytest.mark.parametrize("front", [FRONT, "", "other/"])
 def test_members_as_the_stock_server_sends_them_are_known(checked: bool, front: str) -> None:
-    names = ["a", "b/a", "/lead", "deep//er/x", "b/c", "ü"]
-    files = [File(name, name.encode() * 3, checked) for name in names]
+    names = ["b/c", "a", "b/a", "/lead", "deep//er/x", "ü"]
+    files = [File(name, name.encode() * 3, checked or name == "b/c") for name in names]
     roll = roll_of(*files)
     for place, file in enumerate(files):
         assert roll.size(front + file.name) in (len(file.data), None)
@@ -54,7 +58,7 @@ def test_members_that_were_left_out_are_nobody_elses(
     skipped: tuple[bool, ...], checked: bool
 ) -> None:
     """The server leaves out what has no location, and all but the first of equal names."""
-    files = [File("first", b"first", checked)]
+    files = [File("first", b"first")]
     files += [File(f"n{i}", b"same length %d" % i, checked) for i in range(4)]
     roll = roll_of(*files)
     assert match(roll, FRONT + "first", b"first") == 0
@@ -65,7 +69,7 @@ def test_members_that_were_left_out_are_nobody_elses(
 
 @pytest.mark.parametrize("checked", [True, False])
 def test_what_the_catalogue_does_not_know_is_nobodys(checked: bool) -> None:
-    roll = roll_of(File("a", b"aaa", checked), File("b", b"bbb", checked))
+    roll = roll_of(File("a", b"aaa"), File("b", b"bbb", checked))
     assert match(roll, FRONT + "a", b"aaa") == 0
     assert match(roll, FRONT + "new", b"new") is None
     assert match(roll, FRONT + "x/b", b"xbx") is None
@@ -103,24 +107,77 @@ def test_strange_names_are_proved_by_content_in_order() -> None:
 def test_a_folder_named_like_the_dataset_misleads_nobody() -> None:
     for checked in (True, False):
         files = [File("D/x", b"one", checked), File("x", b"two", checked), File("y", b"3", checked)]
-        roll = roll_of(*files)
+        roll = roll_of(*files, front=FRONT)
         for place, file in enumerate(files):
-            assert match(roll, FRONT + file.name, file.data) == (place if checked else None)
+            assert match(roll, FRONT + file.name, file.data) == place
         roll = roll_of(*files)
         assert match(roll, FRONT + "x", b"two") == (1 if checked else None)
 
 
+WITNESS = File("w", b"witness")
+
+
 def test_without_a_checksum_the_order_counts() -> None:
-    roll = roll_of(*(File(name, b"123", checked=False) for name in "abc"))
-    assert match(roll, FRONT + "a", b"123") == 0
-    assert match(roll, FRONT + "c", b"123") == 2
+    roll = roll_of(WITNESS, *(File(name, b"123", checked=False) for name in "abc"))
+    assert match(roll, FRONT + "w", b"witness") == 0
+    assert match(roll, FRONT + "a", b"123") == 1
+    assert match(roll, FRONT + "c", b"123") == 3
     assert match(roll, FRONT + "b", b"123") is None
 
 
 def test_without_a_checksum_another_front_is_another_file() -> None:
-    roll = roll_of(File("a", b"123", checked=False), File("b", b"123", checked=False))
-    assert match(roll, FRONT + "a", b"123") == 0
+    roll = roll_of(WITNESS, File("a", b"123", checked=False), File("b", b"123", checked=False))
+    assert match(roll, FRONT + "w", b"witness") == 0
+    assert match(roll, FRONT + "a", b"123") == 1
     assert match(roll, FRONT + "new/b", b"123") is None
+
+
+def test_no_name_is_believed_before_the_front_is_shown() -> None:
+    roll = roll_of(File("a", b"123", checked=False), WITNESS, File("b", b"123", checked=False))
+    assert front_of(roll) is None
+    assert match(roll, FRONT + "a", b"123") is None
+    assert match(roll, FRONT + "w", b"witness") == 1
+    assert front_of(roll) == FRONT
+    assert match(roll, FRONT + "b", b"123") == 2
+
+
+def test_a_front_that_an_earlier_zip_showed_is_as_good() -> None:
+    roll = roll_of(File("a", b"123", checked=False), front=FRONT)
+    assert match(roll, "other/a", b"123") is None
+    assert match(roll, FRONT + "a", b"123") == 0
+
+
+def test_in_a_zip_of_a_whole_dataset_no_name_is_believed() -> None:
+    """A file may be gone since it was listed, and another one have its name and size."""
+    files = (WITNESS, File("a", b"123", checked=False))
+    roll = roll_of(*files, is_named=False, front=FRONT)
+    assert match(roll, FRONT + "w", b"witness") == 0
+    assert match(roll, FRONT + "a", b"123") is None
+
+
+def test_an_empty_file_shows_nothing() -> None:
+    roll = roll_of(File("w", b""), File("a", b"123", checked=False))
+    assert match(roll, FRONT + "w", b"") == 0
+    assert front_of(roll) is None
+    assert match(roll, FRONT + "a", b"123") is None
+
+
+def test_a_name_that_may_be_that_of_two_files_shows_nothing() -> None:
+    roll = roll_of(File("D/x", b"one"), File("x", b"one"), File("y", b"2", checked=False))
+    assert match(roll, "F/D/x", b"one") == 0
+    assert front_of(roll) is None
+    assert match(roll, "F/x", b"one") == 1
+    assert front_of(roll) == "F/"
+    assert match(roll, "F/y", b"2") == 2
+
+
+def test_where_two_fronts_are_shown_names_tell_nothing() -> None:
+    roll = roll_of(File("a", b"one"), File("b", b"two"), File("c", b"3", checked=False))
+    assert match(roll, "here/a", b"one") == 0
+    assert match(roll, "there/b", b"two") == 1
+    assert front_of(roll) is None
+    assert match(roll, "here/c", b"3") is None
+    assert match(roll, "there/c", b"3") is None
 
 
 def test_a_size_that_is_not_known_is_no_match() -> None:
@@ -142,25 +199,56 @@ files_drawn = st.lists(
 )
 
 
-@given(
-    files_drawn,
-    st.lists(st.booleans(), min_size=6, max_size=6),
-    files_drawn,
-    st.sampled_from([FRONT, "", "a/", "/a/b/"]),
-)
-def test_nobody_gets_bytes_that_are_not_his(
+fronts = st.sampled_from([FRONT, "", "a/", "/a/b/"])
+some = st.lists(st.booleans(), min_size=6, max_size=6)
+
+
+def matched(roll: Roll, front: str, coming: list[File]) -> list[int | None]:
+    """Where each went; nobody gets two."""
+    places = [match(roll, front + file.name, file.data) for file in coming]
+    found = [place for place in places if place is not None]
+    assert len(found) == len(set(found)) == roll.came
+    assert all(place < roll.place for place in found)
+    return places
+
+
+@given(files_drawn, some, files_drawn, fronts)
+def test_of_a_whole_dataset_nobody_gets_bytes_that_are_not_his(
     files: list[File], sent: list[bool], strangers: list[File], front: str
 ) -> None:
-    """Of a stock server, some left out, and some that are newer than our listing."""
-    roll = roll_of(*files)
-    names = {file.name for file in files}
+    """Some are left out or gone, and some are newer than our listing, maybe of the same names."""
     coming = [file for file, is_sent in zip(files, sent, strict=False) if is_sent]
-    if coming:  # else nothing tells what is in front of names, and a stranger may be taken for one
-        coming += [file for file in strangers if file.name not in names]
-    matched = [match(roll, front + file.name, file.data) for file in coming]
-    for file, place in zip(coming, matched, strict=True):
+    coming += strangers
+    places = matched(roll_of(*files, is_named=False), front, coming)
+    for file, place in zip(coming, places, strict=True):
+        if place is not None:
+            assert files[place].checked
+            assert files[place].data == file.data
+
+
+@given(files_drawn, some, fronts, st.booleans())
+def test_of_those_who_are_named_nobody_gets_bytes_that_are_not_his(
+    files: list[File], sent: list[bool], front: str, is_front_known: bool
+) -> None:
+    """Some may be left out; nobody else is in such a zip."""
+    coming = [file for file, is_sent in zip(files, sent, strict=False) if is_sent]
+    roll = roll_of(*files, front=front if is_front_known else None)
+    for file, place in zip(coming, matched(roll, front, coming), strict=True):
         if place is not None:
             assert files[place].data == file.data
-            assert files[place].checked or files[place].name == file.name
-    found = [place for place in matched if place is not None]
-    assert len(found) == len(set(found))
+            assert files[place].checked or files[place] == file
+    assert roll.front in (front, None)
+
+
+@given(files_drawn, fronts)
+def test_of_those_who_are_named_all_are_known_behind_a_witness(
+    drawn: list[File], front: str
+) -> None:
+    """But where one name, behind the front, may be another one's, too."""
+    files = [File("witness", b"bytes")]
+    files += [File(one.name, b"%d" % i, one.checked) for i, one in enumerate(drawn)]
+    places = matched(roll_of(*files), front, files)
+    for number, file in enumerate(files):
+        others = (other.name for other in files if other is not file)
+        if not any((front + file.name).endswith(other) for other in others):
+            assert places[number] == number
