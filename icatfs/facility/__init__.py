@@ -16,6 +16,7 @@ shares nothing with the client but ``icatfs.values``, so that the two cannot sha
 ``clock``          time that tests can push ahead
 ``faults, costs``  misbehaviour and slowness, switchable while it runs
 ``counters``       what was asked of it
+``chronicle``      what names datafiles were given
 ``holdings``       what it holds: ``sample``, ``large``, ``hostile``
 ``control``        the side for tests and demos, below ``/_facility``
 ``app``            all of it together, as one ASGI application; ``serving`` runs it

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.responses import HTMLResponse
 
 from icatfs.facility.archive import Delays
+from icatfs.facility.chronicle import Chronicle
 from icatfs.facility.clock import Clock
 from icatfs.facility.control import PREFIX, Parts, control_app
 from icatfs.facility.core import CoreOptions, IcatCore
@@ -113,6 +114,7 @@ class Facility:
         self.storage = Storage(self.db, folder / _MAIN)
         is_new = not (folder / _RECORD).exists()
         self.filled = _filled(config, folder, self.db, self.storage)
+        self.chronicle = Chronicle(self.db)
         options = CoreOptions(bmp_only=not hostile)
         sessions = Sessions(
             _authenticators(self.filled.passwords), options.lifetime_minutes, self.clock.now
@@ -137,7 +139,9 @@ class Facility:
 
     def _assemble(self, config: FacilityConfig) -> Asgi:
         """The two services, misbehaving and slow as wished, with the control side beside them."""
-        parts = Parts(self.counters, self.ids, self.faults, self.clock, self.storage)
+        parts = Parts(
+            self.counters, self.chronicle, self.ids, self.faults, self.clock, self.storage
+        )
         services = _by_prefix(
             {
                 "/icat": icat_app(self.core, self.counters),

@@ -1,8 +1,9 @@
-"""The side of the facility that no real one has: counters, tape, faults, time, true content.
+"""The side of the facility that no real one has: counters, names, tape, faults, time, content.
 
 ==============================  ===============================================================
 ``GET counters``                one JSON object: see ``icatfs.facility.counters``
 ``POST counters/reset``         begin from zero
+``GET names?datasetId=N``       every name that a datafile of it was given: a JSON list
 ``POST archive``, ``restore``   form ``datasetIds``, ``datafileIds``: at once and uncounted
 ``POST faults``                 JSON ``{"add": [...], "clear": false}``: see ``faults``
 ``POST clock``                  JSON ``{"advance": seconds}``
@@ -23,6 +24,7 @@ from starlette.applications import Starlette
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from icatfs.facility.chronicle import Chronicle
 from icatfs.facility.clock import Clock
 from icatfs.facility.counters import Counters
 from icatfs.facility.storage import Missing, Storage
@@ -61,6 +63,7 @@ class Parts:
     """What the control side controls."""
 
     counters: Counters
+    chronicle: Chronicle
     tape: Tape
     faults: FaultSwitch
     clock: Clock
@@ -73,6 +76,7 @@ def control_app(parts: Parts) -> Starlette:
     handlers: dict[str, tuple[str, Callable[[Request], Awaitable[Response]]]] = {
         "/counters": ("GET", side.counters),
         "/counters/reset": ("POST", side.reset_counters),
+        "/names": ("GET", side.names),
         "/archive": ("POST", side.archive),
         "/restore": ("POST", side.restore),
         "/faults": ("POST", side.faults),
@@ -105,6 +109,10 @@ class _Control:
     async def reset_counters(self, request: Request) -> Response:
         self._parts.counters.reset()
         return Response(status_code=204)
+
+    async def names(self, request: Request) -> Response:
+        (dataset,) = _ids(request.query_params.get("datasetId", "")) or (0,)
+        return JSONResponse(self._parts.chronicle.names(dataset))
 
     async def archive(self, request: Request) -> Response:
         self._parts.tape.put_on_tape(*await _selection(request))

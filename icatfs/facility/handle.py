@@ -60,6 +60,12 @@ class FacilityHandle:
         """Begin counting from zero."""
         self._control("POST", "counters/reset")
 
+    def names(self, dataset: int) -> list[str]:
+        """Every name that a Datafile of this dataset was given since the start, in that order."""
+        names = self._control("GET", f"names?datasetId={dataset}")
+        assert isinstance(names, list)
+        return names
+
     def archive(self, *, datasets: Iterable[int] = (), datafiles: Iterable[int] = ()) -> None:
         """Put these data on tape now, off the books: no counter, no delay."""
         self._control("POST", "archive", form=_selection(datasets, datafiles))

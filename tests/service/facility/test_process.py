@@ -125,6 +125,25 @@ def test_requests_are_counted_by_endpoint_and_the_count_begins_anew() -> None:
         assert facility.counters()["queries"] == 0
 
 
+def test_every_name_that_a_datafile_was_given_is_told_afterwards() -> None:
+    with running_facility("--storage", "single") as facility:
+        (dataset,) = facility.search("SELECT ds.id FROM Dataset ds WHERE ds.name = 'e208947'")
+        assert facility.names(dataset) == [], "holdings are not told"
+        (number,) = facility.write([{"Datafile": {"dataset": {"id": dataset}, "name": "first"}}])
+        facility.write([{"Datafile": {"id": number, "name": "second"}}])
+        facility.write([{"Datafile": {"id": number, "description": "no name"}}])
+        with pytest.raises(
+            RuntimeError, match="OBJECT_ALREADY_EXISTS"
+        ):  # both or none: nobody saw the first
+            facility.write(
+                [
+                    {"Datafile": {"dataset": {"id": dataset}, "name": name}}
+                    for name in ("third", "second")
+                ]
+            )
+        assert facility.names(dataset) == ["first", "second"]
+
+
 @pytest.mark.parametrize("unit", ["dataset", "datafile"])
 def test_data_are_put_on_tape_and_back(unit: str) -> None:
     with running_facility("--storage", unit, "--archived") as facility:
