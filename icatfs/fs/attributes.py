@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from icatfs.fs.temporary import PROBE_OF_VIM
+
 if TYPE_CHECKING:
     from icatfs.catalogue.node import Node
     from icatfs.fs.ports import Caller
@@ -24,6 +26,7 @@ SHORTEST_TIMEOUT_S = 1.0
 
 _FILE = stat.S_IFREG | 0o444
 _OWN_FILE = stat.S_IFREG | 0o644
+_PROBE = stat.S_IFREG | 0o600
 _FOLDER = stat.S_IFDIR | 0o555
 _OPEN_FOLDER = stat.S_IFDIR | 0o755
 _LARGEST = (1 << 63) - 1
@@ -60,9 +63,15 @@ class StatFs(msgspec.Struct, frozen=True):
 
 
 def mode_of(node: Node, *, writable: bool) -> int:
-    """Type and permission bits; ``writable``: whether this mount may change or fill the entry."""
+    """Type and permission bits; ``writable``: whether this mount may change or fill the entry.
+
+    A probe does not get what vim asks for, which then saves by writing to the file, in one step for
+    all readers: else it would rename the stored file, and for a while there would be none.
+    """
     if node.is_folder:
         return _OPEN_FOLDER if writable else _FOLDER
+    if node.name == PROBE_OF_VIM and node.key.id < 0 and not node.size:
+        return _PROBE
     return _OWN_FILE if writable else _FILE
 
 

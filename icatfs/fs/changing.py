@@ -88,13 +88,13 @@ class Changing:
     # Files.
 
     async def create(
-        self, parent: int, name: str, caller: Caller, flags: int = os.O_RDWR
+        self, parent: int, name: str, caller: Caller, flags: int = os.O_RDWR, mode: int = 0o666
     ) -> tuple[Opened, Attributes]:
         """A new, empty file, open; counted as one lookup."""
         folder = self._entries.folder(parent)
         with self._entries.reporting(parent), self._waits.waiting():
             self._check(caller, name)
-            draft = await self._writing.create(folder.node, name, caller)
+            draft = await self._writing.create(folder.node, name, flags, mode)
         inode = self._inodes.remember(draft.node, parent)
         return self._opened(inode, draft, flags, caller), self._entries.show(inode)
 

@@ -14,7 +14,7 @@ from icatfs.values import Kind
 if TYPE_CHECKING:
     from icatfs.catalogue.node import Node
     from icatfs.fs.confirming import Confirming
-    from icatfs.fs.drafts import Overlay
+    from icatfs.fs.overlay import Overlay
     from icatfs.fs.permission import Permission
     from icatfs.fs.publishing import WritingServices
 

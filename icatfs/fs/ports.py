@@ -351,7 +351,7 @@ class Writing(Protocol):
         """Whether entries can be made in this folder."""
         ...
 
-    async def create(self, folder: Node, name: str, caller: Caller) -> Draft:
+    async def create(self, folder: Node, name: str, flags: int, mode: int) -> Draft:
         """A new file, open once; raises `Exists`."""
         ...
 

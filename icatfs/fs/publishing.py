@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
     import trio
 
-    from icatfs.fs.drafts import Draft, Overlay
+    from icatfs.fs.drafts import Draft
+    from icatfs.fs.overlay import Overlay
     from icatfs.fs.ports import Watcher
     from icatfs.fs.replacing import Replacing
     from icatfs.fs.temporary import TemporaryNames
@@ -95,17 +96,13 @@ class Publishing:
         self._overlay = overlay
         self._own_files = own_files
         self._nursery = nursery
-        self._temporary = temporary
         self._replacing = replacing
         self._on_refusal = on_refusal
+        self.temporary = temporary
         # mutable
         self.under_way = 0
         self.watcher: Watcher | None = None
         """Who is told of what nobody waits for."""
-
-    def is_temporary(self, name: str) -> bool:
-        """Whether a file of this name stays local."""
-        return self._temporary.has(name)
 
     def written(self, draft: Draft) -> None:
         """Bytes were added to a draft: a large one is sent while it is written."""

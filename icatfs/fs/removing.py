@@ -18,8 +18,9 @@ from icatfs.values import DatafileId, DatasetId, Kind
 
 if TYPE_CHECKING:
     from icatfs.fs.confirming import Confirming
-    from icatfs.fs.drafts import Draft, Overlay
+    from icatfs.fs.drafts import Draft
     from icatfs.fs.guard import DeletionGuard
+    from icatfs.fs.overlay import Overlay
     from icatfs.fs.permission import Permission
     from icatfs.fs.publishing import WritingServices
 

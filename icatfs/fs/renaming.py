@@ -44,7 +44,8 @@ from icatfs.values import DatafileId, DatasetId, Kind
 if TYPE_CHECKING:
     from icatfs.fs.closed import Closed
     from icatfs.fs.confirming import Confirming
-    from icatfs.fs.drafts import Draft, Overlay
+    from icatfs.fs.drafts import Draft
+    from icatfs.fs.overlay import Overlay
     from icatfs.fs.permission import Permission
     from icatfs.fs.publishing import Publishing, WritingServices
     from icatfs.fs.removing import Removing
@@ -149,7 +150,7 @@ class Renaming:
     ) -> Node:
         """Give a file its real name, and publish it unless it is open or still has another."""
         other = await self._in_the_way(new_folder, draft.node, new_name, replace)
-        if not self._publishing.is_temporary(new_name):
+        if not draft.would_be_local(raw):
             await self._closed.check(new_folder, new_name)
         hidden = None if other is None else self._overlay.by_key(other.key)
         before = draft.replaces
@@ -201,7 +202,7 @@ class Renaming:
         if failure is not None:
             self._overlay.move_draft(new_folder.key, draft, folder.key, old, old_raw)
             await draft.staged.rename(old_raw, f"{folder.name}/{old.name}")
-            if self._publishing.is_temporary(old.name):  # nor is it to be sent under that name
+            if draft.would_be_local(old_raw):  # nor is it to be sent under that name
                 await draft.staged.move(State.BEGUN, reason=str(failure))
             raise failure
         draft.staged.close(keep=False)

@@ -20,8 +20,8 @@ from icatfs.sharing import KeyedLock
 
 if TYPE_CHECKING:
     from icatfs.catalogue.node import Node, NodeKey
-    from icatfs.fs.drafts import Overlay
     from icatfs.fs.inodes import Inode
+    from icatfs.fs.overlay import Overlay
     from icatfs.fs.permission import Permission
     from icatfs.fs.ports import Fill, Opener, Store
     from icatfs.fs.publishing import Publishing, WritingServices

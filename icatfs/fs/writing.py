@@ -14,7 +14,6 @@ catalogue every intermediate name; such a file is published by the rename to its
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -34,16 +33,17 @@ from icatfs.errors import (
 from icatfs.fs.closed import Closed
 from icatfs.fs.confirming import Confirming
 from icatfs.fs.describing import Describing
-from icatfs.fs.drafts import Draft, Overlay, draft_node
+from icatfs.fs.drafts import Draft, draft_node
 from icatfs.fs.guard import DeletionGuard
 from icatfs.fs.newnames import datafile_name, dataset_name
+from icatfs.fs.overlay import Overlay
 from icatfs.fs.permission import Permission
 from icatfs.fs.publishing import Publishing, Types, WritingServices, dataset_of
 from icatfs.fs.removing import Removing
 from icatfs.fs.renaming import Renaming
 from icatfs.fs.replacing import Replacing
 from icatfs.fs.revising import Revising
-from icatfs.fs.temporary import TEMPORARY_NAMES, TemporaryNames, patterns
+from icatfs.fs.temporary import USUAL, Making, TemporaryNames, temporary_names
 from icatfs.fs.unattended import Unattended
 from icatfs.icat.records import DatafileRow
 from icatfs.values import DatafileId, InvestigationId, Kind, WriteMode
@@ -67,7 +67,7 @@ class WritingOptions:
     drain_s: float = 300.0
     allow_recursive_delete: bool = False
     complete_is_closed: bool = False
-    temporary_names: Sequence[str] = TEMPORARY_NAMES
+    temporary_names: TemporaryNames = USUAL
     stream_after: int = 8 * 2**20
     """From how many bytes on a file is sent while it is written; 0: never."""
 
@@ -81,7 +81,7 @@ def options_of(config: Config, mode: WriteMode) -> WritingOptions:
         allow_recursive_delete=config.allow_recursive_delete,
         complete_is_closed=config.complete_is_closed,
         stream_after=config.stream_after,
-        temporary_names=patterns(config.temporary_names),
+        temporary_names=temporary_names(config.temporary_names),
     )
 
 
@@ -112,7 +112,7 @@ class Writing:
             overlay,
             permission.own_files,
             nursery,
-            temporary=TemporaryNames(options.temporary_names),
+            temporary=options.temporary_names,
             replacing=self._replacing,
             on_refusal=self._closed.learn,
         )
@@ -167,20 +167,21 @@ class Writing:
 
     # Making.
 
-    async def create(self, folder: Node, name: str, caller: Caller) -> Draft:
-        """A new, empty file, open once.
+    async def create(self, folder: Node, name: str, flags: int, mode: int) -> Draft:
+        """A new, empty file, open once; ``flags`` and ``mode`` are those it was made with.
 
         Raises ReadOnly, NotPermitted outside a dataset, BadName, NameTooLong, Exists, NoSpace.
         """
         raw = self._name_of_file(folder, name)
         await self._check_free(folder, name)
-        if not self.publishing.is_temporary(name):
+        making = Making(raw, flags, mode)
+        if not self.publishing.temporary.has(raw, making, is_empty=True):
             await self._closed.check(folder, name)
         dataset = dataset_of(folder)
         staged = await self._services.area.begin(dataset, raw, f"{folder.name}/{name}")
         node = draft_node(folder, dataset, name, staged.entry)
         draft = Draft(self.publishing, staged, node, raw)
-        draft.handles, draft.stream_at = 1, self._stream_after or None
+        draft.making, draft.handles, draft.stream_at = making, 1, self._stream_after or None
         self._overlay.add_draft(folder.key, draft)
         return draft
 

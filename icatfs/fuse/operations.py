@@ -217,7 +217,9 @@ class Operations(pyfuse3.Operations):
         ctx: pyfuse3.RequestContext,
     ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
         changes = self._fs.changes
-        opened, attributes = await changes.create(parent_inode, _text(name), _caller(ctx), flags)
+        opened, attributes = await changes.create(
+            parent_inode, _text(name), _caller(ctx), flags, mode
+        )
         return _file_info(opened), entry_attributes(attributes)
 
     @boundary

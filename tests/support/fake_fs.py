@@ -510,7 +510,7 @@ class FakeWriting:
     def may_add(self, folder: Node) -> bool:
         return folder.key.kind in (Kind.VISIT, Kind.DATASET, Kind.FOLDER)
 
-    async def create(self, folder: Node, name: str, caller: Caller) -> FakeDraft:
+    async def create(self, folder: Node, name: str, flags: int, mode: int) -> FakeDraft:
         await trio.lowlevel.checkpoint()
         if folder.key.kind not in (Kind.DATASET, Kind.FOLDER):
             raise NotPermitted("files live in datasets")

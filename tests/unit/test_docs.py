@@ -9,6 +9,7 @@ from pathlib import Path
 
 import icatfs
 from icatfs.config import SETTINGS
+from icatfs.fs.temporary import ALWAYS, BY_MKSTEMP, WHILE_EMPTY
 from icatfs.fuse.errnos import ERRNOS
 
 WRITING = (Path(icatfs.__file__).parent.parent / "docs/writing.md").read_text(encoding="utf-8")
@@ -29,3 +30,14 @@ def test_the_settings_of_writing_exist() -> None:
     named = re.findall(r"^\| `([a-z_]+)` \|", table, re.MULTILINE)
     assert named
     assert set(named) <= SETTINGS
+
+
+def test_the_names_for_the_meantime_are_those_that_stay_local() -> None:
+    section = WRITING.split("## Names for the meantime")[1].split("\n## ")[0]
+    rows = re.findall(r"^\|[^|]+\|(.+)\|$", section, re.MULTILINE)
+    told = [name for row in rows for name in re.findall(r"`([^` ]+)`", row)]
+    patterns = [
+        pattern.replace("[A-Za-z0-9]", "X").replace("[a-z0-9_]", "X")
+        for pattern in (*ALWAYS, *WHILE_EMPTY, *BY_MKSTEMP)
+    ]
+    assert sorted(name for name in told if name != "mkstemp") == sorted(patterns)

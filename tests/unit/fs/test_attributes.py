@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import stat
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -36,6 +37,18 @@ def test_blocks_are_the_fewest_that_hold_the_bytes(size: int) -> None:
 )
 def test_modes_tell_kind_and_writability(kind: Kind, writable: bool, mode: int) -> None:
     assert PORTRAIT.of(7, node(kind), writable=writable).mode == mode
+
+
+def test_the_probe_of_vim_does_not_get_the_mode_of_other_files() -> None:
+    probe = replace(node(Kind.DATAFILE, 0), key=NodeKey(Kind.DATAFILE, -1), name="4913")
+    assert PORTRAIT.of(7, probe, writable=True).mode == stat.S_IFREG | 0o600
+    measured = (
+        replace(probe, size=1),
+        replace(probe, name="4914"),
+        replace(probe, key=NodeKey(Kind.DATAFILE, 1)),
+    )
+    for one in measured:
+        assert PORTRAIT.of(7, one, writable=True).mode == stat.S_IFREG | 0o644
 
 
 def test_attributes_carry_owner_time_and_timeouts() -> None:
