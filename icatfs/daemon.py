@@ -129,7 +129,8 @@ async def run(config: Config, credentials: Credentials, on_ready: Ready) -> None
 
         def ready() -> None:
             notify(f"READY=1\nSTATUS=mounted at {config.mountpoint}")
-            log.info("%s is mounted at %s", services.icat.url, config.mountpoint)
+            where, mode = config.mountpoint, services.config.mode
+            log.info("%s is mounted at %s (--mode %s)", services.icat.url, where, mode)
             on_ready(remarks)
 
         async with trio.open_nursery() as nursery:

@@ -21,6 +21,7 @@ import trio
 from icatfs import config as cfg
 from icatfs import control, daemon
 from icatfs.cli import login, settings
+from icatfs.cli.words import number
 from icatfs.errors import ConfigError, MountError, NotFound, Unsent
 from icatfs.icat.client import IcatClient
 from icatfs.icat.session import Credentials, open_session
@@ -223,7 +224,11 @@ def _send(
         click.echo("nothing is pending: the facility has every file")
     left = [result for result in results if result.fate is not Fate.STORED]
     if left:
-        raise Unsent(f"{len(left)} files were not sent; their bytes are safe")
+        incomplete = any(result.fate is Fate.INCOMPLETE for result in left)
+        raise Unsent(
+            f"{number(len(left), 'file')} not sent; the bytes are safe"
+            + ("; incomplete ones are sent if you name them (icatfs pending)" if incomplete else "")
+        )
 
 
 def _untidy(state_dir: Path) -> dict[Path, Home]:

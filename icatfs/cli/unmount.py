@@ -9,6 +9,7 @@ import click
 
 from icatfs import control
 from icatfs.cli.settings import absolute_mountpoint
+from icatfs.cli.words import number
 from icatfs.errors import MountError, Unsent
 from icatfs.fuse import mountpoint as mountpoints
 
@@ -46,8 +47,8 @@ def command(mountpoint: Path, wait_s: float, lazy: bool) -> None:
         _wait_for_end(path)
     if kept:
         raise Unsent(
-            f"unmounted, but {len(kept)} files are not at the facility; their bytes are safe:\n"
-            + "\n".join(kept)
+            f"unmounted, but {number(len(kept), 'file is', 'files are')} not at the facility; the "
+            "bytes are safe (icatfs pending sends or copies them):\n" + "\n".join(kept)
         )
 
 

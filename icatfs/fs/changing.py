@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import trio
 
@@ -84,6 +84,14 @@ class Changing:
         self._probe = probe
         self._mode = mode
         self._uid = uid
+
+    def refuse(self, parent: int, name: str, what: str, instead: str, caller: Caller) -> NoReturn:
+        """NotPermitted, or what comes before it, for what no mount can make."""
+        with self._entries.reporting(parent):
+            self._check(caller, name)
+            raise NotPermitted(
+                f"cannot make {name!r}: a catalogue has files and folders, and no {what}; {instead}"
+            )
 
     # Files.
 
@@ -206,9 +214,14 @@ class Changing:
         node = inode.node
         if node.is_folder:
             if not self._writing.may_add(node):
-                raise NotPermitted(f"{node.name} cannot be changed")
+                raise NotPermitted(
+                    f"cannot change {node.name!r}: facilities and investigations are the facility's"
+                )
         elif not self._writing.is_own(node):
-            raise NotPermitted(f"{node.name} was not made by this mount and is not changed")
+            raise NotPermitted(
+                f"cannot change {node.name!r}: this mount did not make it; mount with --mode rw to "
+                "change what ICAT lets you change"
+            )
         elif mtime_ns is not None:
             await self._writing.set_mtime(node, mtime_ns)
 

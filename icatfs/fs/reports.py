@@ -16,6 +16,7 @@ import trio
 
 from icatfs.errors import (
     AccessDenied,
+    BadName,
     Busy,
     ContentChanged,
     Damaged,
@@ -25,7 +26,10 @@ from icatfs.errors import (
     GivenUp,
     IcatfsError,
     Interrupted,
+    IsADirectory,
     NoSpace,
+    NotADirectory,
+    NotEmpty,
     NotFound,
     NotOnline,
     NotPermitted,
@@ -44,8 +48,19 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_EXPECTED = (NotFound, Exists, Interrupted, GivenUp, NotSupported, ShuttingDown, StaleHandle)
-_REFUSALS = (NotPermitted, ReadOnly)
+_EXPECTED = (
+    Exists,
+    GivenUp,
+    Interrupted,
+    IsADirectory,
+    NotADirectory,
+    NotEmpty,
+    NotFound,
+    NotSupported,
+    ShuttingDown,
+    StaleHandle,
+)
+_REFUSALS = (BadName, NotPermitted, ReadOnly)
 
 _REMEDIES: dict[type[IcatfsError], str] = {
     AccessDenied: "ask the facility for access, or log in as another user",
@@ -54,7 +69,7 @@ _REMEDIES: dict[type[IcatfsError], str] = {
     Damaged: "try again; if it stays, tell the facility",
     FacilityTimeout: "try again later",
     FacilityUnreachable: "check the network; the mount goes on by itself when the server is back",
-    NoSpace: "make room on the disk",
+    NoSpace: "make room on the disk that is full, here or at the facility",
     NotOnline: "order the data with icatfs stage, or mount with another recall policy",
     ProtocolError: "try again later; if it stays, tell the facility",
     RecallFailed: "tell the facility, naming the dataset",

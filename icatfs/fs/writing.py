@@ -215,7 +215,13 @@ class Writing:
         """
         if folder.key.kind is Kind.VISIT:
             return await self._make_dataset(folder, name)
-        self._name_of_file(folder, name)
+        self._permission.check_writable(f"make the folder {name!r}")
+        if folder.key.kind not in (Kind.DATASET, Kind.FOLDER):
+            raise NotPermitted(
+                f"cannot make the folder {name!r} here: folders can be made in visits "
+                "(/facility/investigation/visit), where they are datasets, and in datasets"
+            )
+        datafile_name(folder, name)
         await self._check_free(folder, name)
         node = _local_folder(folder, name)
         self._overlay.add_folder(folder.key, node)

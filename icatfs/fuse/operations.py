@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import functools
 import logging
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, NoReturn, ParamSpec, TypeVar
 
 import pyfuse3
 
@@ -275,7 +275,8 @@ class Operations(pyfuse3.Operations):
     async def symlink(
         self, parent_inode: int, name: bytes, target: bytes, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
-        raise pyfuse3.FUSEError(errno.EPERM)
+        instead = "copy what it stands for (cp -rL, rsync -aL)"
+        self._refuse(parent_inode, name, "symbolic links", instead, ctx)
 
     @boundary
     async def link(
@@ -285,7 +286,7 @@ class Operations(pyfuse3.Operations):
         new_name: bytes,
         ctx: pyfuse3.RequestContext,
     ) -> pyfuse3.EntryAttributes:
-        raise pyfuse3.FUSEError(errno.EPERM)
+        self._refuse(new_parent_inode, new_name, "hard links", "copy the file", ctx)
 
     @boundary
     async def mknod(
@@ -296,4 +297,9 @@ class Operations(pyfuse3.Operations):
         rdev: int,
         ctx: pyfuse3.RequestContext,
     ) -> pyfuse3.EntryAttributes:
-        raise pyfuse3.FUSEError(errno.EPERM)
+        self._refuse(parent_inode, name, "pipes, sockets and devices", "make it elsewhere", ctx)
+
+    def _refuse(
+        self, parent: int, name: bytes, what: str, instead: str, ctx: pyfuse3.RequestContext
+    ) -> NoReturn:
+        self._fs.changes.refuse(parent, _text(name), what, instead, _caller(ctx))

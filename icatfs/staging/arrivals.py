@@ -156,7 +156,10 @@ class Arrivals:
             return row
         entry = await staged.record()
         if not await self._is_ours(row, entry, staged, sealed):
-            raise Exists(f"{target.shown} exists at the facility by now, with other content")
+            raise Exists(
+                f"{target.shown} exists at the facility by now, with other content; copy yours out "
+                "(icatfs pending --export DIR) and save it under another name"
+            )
         await staged.blame(row.id)
         log.warning("%s arrived damaged as datafile %d, which is removed", target.shown, row.id)
         crash_point("damaged")

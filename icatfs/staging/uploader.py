@@ -227,7 +227,13 @@ class Uploader:
         ``perhaps``: nobody knows whether it was.
         """
         what = "may not be stored" if perhaps else "was not stored"
-        log.error("%s %s: %s; its bytes are kept in %s", shown, what, reason, staged.path)
+        log.error(
+            "%s %s: %s; its bytes are kept in %s (icatfs pending sends or copies them)",
+            shown,
+            what,
+            reason,
+            staged.path,
+        )
         state = State.SENDING if perhaps else State.SEALED
         failure: IcatfsError | None = None
         try:
