@@ -31,14 +31,22 @@ _START_S = 120.0
 _EPILOG = """
 The URL may be followed by :/path, a folder of the facility that becomes the root of the mount.
 Settings may also stand in a section of python-icat's icat.cfg (--section); there our own are
-written icatfs_<setting>, for example icatfs_cache_size = 50G.
+written icatfs_<setting>, for example icatfs_cache_size = 50G. As -o name=value they work, too.
+
+What you copy into a dataset is at the facility when the copy says that it is done. What could not
+be sent is safe on this machine: icatfs pending.
 """
 
 
 @click.command(epilog=_EPILOG)
 @click.argument("places", nargs=-1, metavar="[URL] MOUNTPOINT")
 @click.option("-f", "--foreground", is_flag=True, help="Stay in the foreground, log to stderr.")
-@click.option("--mode", type=click.Choice(["ro", "add", "rw"]), help="What may change.  [add]")
+@click.option(
+    "--mode",
+    type=click.Choice(["ro", "add", "rw"]),
+    help="What may change: nothing; what this mount itself adds; all that the facility lets you"
+    " change.  [add]",
+)
 @click.option("--auth", help="How to log in: a mnemonic of the facility, e.g. db or ldap.")
 @click.option("-u", "--user", help="User name.")
 @click.option("--password-file", type=click.Path(), help="File whose first line is the password.")
@@ -69,7 +77,11 @@ written icatfs_<setting>, for example icatfs_cache_size = 50G.
 @click.option("--log-file", type=click.Path(), help="Where the daemon logs.")
 @click.option("-v", "--verbose", is_flag=True, help="Log more.")
 @click.option(
-    "-o", "options", multiple=True, metavar="OPT,...", help="Mount options: ro, allow_other, ..."
+    "-o",
+    "options",
+    multiple=True,
+    metavar="OPT,...",
+    help="Mount options and settings: ro, allow_other, staging_size=100G, ...",
 )
 def command(places: tuple[str, ...], foreground: bool, **params: Any) -> None:
     """Mount the facility at URL as a drive at MOUNTPOINT.

@@ -73,11 +73,29 @@ class Item:
         }
 
 
-@click.command()
+_EPILOG = """
+\b
+Examples:
+  icatfs pending                        what is not at the facility, and why
+  icatfs pending --send                 send all that is whole; nothing is ever stored twice
+  icatfs pending --send 3fa9-15         this one, as it is, although it is incomplete
+  icatfs pending --export ~/rescued     copy all out under their names; they stay pending
+  icatfs pending --abandon 3fa9-15      delete this one, after a question
+
+A running mount sends with its own session; without one this command logs in.
+"""
+
+
+@click.command(epilog=_EPILOG)
 @click.argument("ids", nargs=-1, metavar="[ID]...")
 @click.option("--json", "as_json", is_flag=True, help="List as JSON.")
 @click.option("--send", is_flag=True, help="Send these IDs; without one, all that is whole.")
-@click.option("--export", metavar="DIR", type=click.Path(path_type=Path), help="Copy them to DIR.")
+@click.option(
+    "--export",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Copy these IDs, or all, to DIR.",
+)
 @click.option("--abandon", is_flag=True, help="Delete these IDs: their bytes are gone then.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask before --abandon.")
 @click.option("--state-dir", type=click.Path(), help="Where the mounts keep their state.")

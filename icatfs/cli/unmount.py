@@ -32,8 +32,8 @@ _END_S = 60.0
 def command(mountpoint: Path, wait_s: float, lazy: bool) -> None:
     """Unmount MOUNTPOINT after what was written has been sent.
 
-    Files that could not be sent stay in the staging folder; they are named, and the exit code is
-    not 0.
+    Files that could not be sent are named, and the exit code is 16. Their bytes stay safe on this
+    machine: the next mount sends them, or icatfs pending --send does.
     """
     point = absolute_mountpoint(mountpoint)
     if mountpoints.mounted_at(point) is None:

@@ -11,6 +11,7 @@ import os
 import random
 import re
 import signal
+import stat
 import subprocess
 import sys
 import zlib
@@ -29,7 +30,7 @@ import icatfs
 from icatfs.facility.testing import FacilityHandle, running_facility
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 VISIT = "ESNF/12100409-ST/1.1-P"
 DATASET = f"{VISIT}/e208945"
@@ -57,6 +58,11 @@ def dataset_id(facility: FacilityHandle, name: str) -> int:
 
 def stored(facility: FacilityHandle, name: str) -> list[object]:
     return facility.search(f"SELECT df.fileSize FROM Datafile df WHERE df.name = '{name}'")
+
+
+def checksums(facility: FacilityHandle, name: str) -> list[int]:
+    rows = facility.search(f"SELECT df.checksum FROM Datafile df WHERE df.name = '{name}'")
+    return [int(one, 16) for one in rows]
 
 
 # Looking.
@@ -396,6 +402,26 @@ returns or by whoever sends it later."""
         assert mounts.unmount(mounted).returncode == 0
 
 
+def test_dying_mount(mounts: Mounts, facility: FacilityHandle) -> None:
+    """What was being sent when the mount died or the machine went down is at the facility once \
+after the next mount."""
+    mounted = mounts.mount(facility, name="dies")
+    (mounted / VISIT / "new").mkdir()
+    facility.faults({"endpoint": "ids/put", "kind": "latency", "seconds": 30})
+    script = "import sys; from pathlib import Path; Path(sys.argv[1]).write_bytes(b'all')"
+    with mounts.python_later(script, mounted / VISIT / "new/file") as writer:
+        until(lambda: [one["state"] for one in mounts.status(mounted)["pending"]] == ["sending"])
+        os.kill(mounts.status(mounted)["pid"], signal.SIGKILL)
+        assert writer.wait(30) != 0
+    facility.clear_faults()
+    mounted = mounts.mount(facility, name="next")
+    until(lambda: stored(facility, "file") == [3])
+    assert (mounted / VISIT / "new/file").read_bytes() == b"all"
+    until(lambda: mounts.status(mounted)["pending"] == [])
+    assert stored(facility, "file") == [3]
+    mounts.unmount(mounted)
+
+
 def test_add_only(point: Path) -> None:
     """In mode `add` (the default) what the mount did not make is not changed, renamed or removed \
 (`EPERM`)."""
@@ -420,6 +446,44 @@ def test_mode_rw(mounts: Mounts, facility: FacilityHandle) -> None:
     mounts.unmount(mounted)
 
 
+def test_refusals(mounts: Mounts, facility: FacilityHandle, point: Path) -> None:
+    """What is refused changes nothing, and the log says why, and which mode would allow it."""
+    before = facility.search("SELECT df.name, df.modTime FROM Datafile df ORDER BY df.id")
+    attempts: dict[str, Callable[[], object]] = {
+        "mount with --mode rw": lambda: os.truncate(point / FILE, 0),
+        "files live in datasets": lambda: (point / VISIT / "file").write_bytes(b""),
+        "cannot be catalogued under this name": lambda: (point / DATASET / "%2F").write_bytes(b""),
+    }
+    for words, attempt in attempts.items():
+        with fails_with(errno.EPERM, errno.EINVAL):
+            attempt()
+        assert words in mounts.log()
+    assert facility.search("SELECT df.name, df.modTime FROM Datafile df ORDER BY df.id") == before
+    assert mounts.status(point)["pending"] == []
+
+
+def test_early_refusals(mounts: Mounts, facility: FacilityHandle) -> None:
+    """When a dataset has refused a file (`EACCES`), the next one is refused when it is created."""
+    mounted = mounts.mount(facility, name="reader", user="db/rbeck")
+    with fails_with(errno.EACCES):
+        (mounted / DATASET / "file").write_bytes(b"bytes")
+    with fails_with(errno.EACCES):
+        os.open(mounted / DATASET / "next", os.O_CREAT | os.O_WRONLY)
+    assert [one["name"] for one in mounts.status(mounted)["pending"]] == ["file"]
+    mounts.unmount(mounted)
+
+
+def test_taken_names(facility: FacilityHandle, point: Path) -> None:
+    """A name that others took while the file was written is theirs (`EEXIST` in `close`)."""
+    (point / VISIT / "new").mkdir()
+    path = point / VISIT / "new/file"
+    with fails_with(errno.EEXIST), path.open("wb") as file:
+        file.write(b"mine")
+        upload(facility, "new", "file", b"theirs")
+    until(lambda: path.exists() and path.read_bytes() == b"theirs")
+    assert stored(facility, "file") == [6]
+
+
 def test_own_files(facility: FacilityHandle, point: Path) -> None:
     """What a mount made it may change, rename and remove again."""
     folder = point / VISIT / "new"
@@ -431,6 +495,26 @@ def test_own_files(facility: FacilityHandle, point: Path) -> None:
     (folder / "renamed").unlink()
     folder.rmdir()
     assert facility.search("SELECT ds.id FROM Dataset ds WHERE ds.name = 'new'") == []
+
+
+def test_who_sees_what(mounts: Mounts, facility: FacilityHandle, point: Path) -> None:
+    """A change is seen at once on the mount where it was made, and on others when they list \
+again; what one has written is not downloaded."""
+    other = mounts.mount(facility, "-o", "ttl=1", name="other") / VISIT / "new"
+    folder = point / VISIT / "new"
+    folder.mkdir()
+    (folder / "file").write_bytes(b"x")
+    (folder / "file").write_bytes(b"changed")
+    (folder / "file").rename(folder / "renamed")
+    assert os.listdir(folder) == ["renamed"]
+    assert (folder / "renamed").read_bytes() == b"changed"
+    assert "ids/getData" not in facility.counters()["requests"]
+    until(lambda: other.exists() and os.listdir(other) == ["renamed"])
+    assert (other / "renamed").read_bytes() == b"changed"
+    (folder / "renamed").unlink()
+    assert os.listdir(folder) == []
+    until(lambda: os.listdir(other) == [])
+    mounts.unmount(mounts.folder / "other")
 
 
 def test_new_versions(mounts: Mounts, facility: FacilityHandle, point: Path) -> None:
@@ -519,7 +603,8 @@ def test_complete(mounts: Mounts, facility: FacilityHandle, point: Path) -> None
 
 
 def test_modes_and_owners(point: Path) -> None:
-    """Setting modes and owners of files that may be changed is accepted, and has no effect."""
+    """Setting modes and owners of folders, and of files that may be changed, is accepted, and \
+has no effect."""
     (point / VISIT / "new").mkdir()
     path = point / VISIT / "new/file"
     path.write_bytes(b"x")
@@ -529,6 +614,23 @@ def test_modes_and_owners(point: Path) -> None:
     assert (path.stat().st_mode, path.stat().st_uid) == (before.st_mode, before.st_uid)
     with fails_with(errno.EPERM):
         (point / FILE).chmod(0o600)
+    (point / DATASET).chmod(0o700)
+    assert (point / DATASET).stat().st_mode & 0o777 == 0o755
+
+
+def test_links(point: Path) -> None:
+    """Symbolic and hard links, pipes and devices cannot be made (`EPERM`)."""
+    new = point / DATASET / "new"
+    makers: dict[str, Callable[[], object]] = {
+        "symbolic links": lambda: new.symlink_to("x"),
+        "hard links": lambda: new.hardlink_to(point / FILE),
+        "pipes": lambda: os.mkfifo(new),
+        "devices": lambda: os.mknod(new, stat.S_IFCHR | 0o600, os.makedev(1, 3)),
+    }
+    for make in makers.values():
+        with fails_with(errno.EPERM):
+            make()
+    assert "new" not in os.listdir(point / DATASET)
 
 
 def test_mkdir(facility: FacilityHandle, point: Path) -> None:
@@ -636,6 +738,42 @@ unless that write is tried again."""
         os.close(descriptor)
     assert stored(facility, "file") == []
     assert mounts.unmount(mounted).returncode == 16
+
+
+def test_mappings(mounts: Mounts, facility: FacilityHandle, point: Path) -> None:
+    """What a program writes into a mapped file before it closes it is sent with the file; what \
+comes later becomes a new version when the mapping ends."""
+    script = """
+import mmap, os, sys
+fd = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT)
+os.ftruncate(fd, 9)
+mapped = mmap.mmap(fd, 9)  # holds a descriptor of its own, as numpy.memmap does
+os.close(fd)
+mapped[:] = b"in memory"
+mapped.close()
+"""
+    (point / VISIT / "new").mkdir()
+    path = point / VISIT / "new/file"
+    done = mounts.python(script, path)
+    assert done.returncode == 0, done.stderr
+    assert stored(facility, "file") == [9]
+    later = """
+import ctypes, os, sys
+libc = ctypes.CDLL(None)
+libc.mmap.restype = ctypes.c_void_p
+libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t] + [ctypes.c_int] * 3 + [ctypes.c_long]
+libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+fd = os.open(sys.argv[1], os.O_RDWR)
+address = libc.mmap(None, 9, 3, 1, fd, 0)
+os.pwrite(fd, b"as", 0)
+os.close(fd)
+ctypes.memmove(address, b"by", 2)
+libc.munmap(address, 9)
+"""
+    done = mounts.python(later, path)
+    assert done.returncode == 0, done.stderr
+    until(lambda: path.read_bytes() == b"by memory")
+    until(lambda: checksums(facility, "file") == [zlib.crc32(b"by memory")])
 
 
 def test_holes(facility: FacilityHandle, point: Path) -> None:
