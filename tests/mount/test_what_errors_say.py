@@ -10,11 +10,12 @@ import errno
 import os
 import re
 import signal
+import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from support.mounts import Mounts, fails_with, until
+from support.mounts import PROGRAM, Mounts, fails_with, until
 from support.uploads import upload
 from support.writable import VISIT
 
@@ -154,7 +155,6 @@ except OSError as error:
     sys.exit(error.errno)
 """
     done = desk.mounts.python(script, desk.file)
-    assert "scan" in desk.pending(), "the upload goes on"
     raise OSError(done.returncode, os.strerror(done.returncode))
 
 
@@ -249,6 +249,29 @@ def test_unmounting_names_what_is_left_and_what_to_do(
     assert "not at the facility" in done.stderr
     assert "icatfs pending" in done.stderr
     assert f"{desk.dataset.name}/scan: The facility's storage is full" in done.stderr
+
+
+def test_a_service_that_is_stopped_names_what_is_left_and_does_not_end_well(
+    mounts: Mounts, facility: FacilityHandle
+) -> None:
+    """As ``systemctl stop`` stops it, after ``ExecStop`` or without."""
+    point = mounts.folder / "service"
+    point.mkdir()
+    mounts.made.append(point)
+    arguments = [*PROGRAM, *mounts.arguments(facility, point, "--foreground", *OPTIONS)]
+    with subprocess.Popen(
+        list(map(str, arguments)), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as service:
+        until(lambda: os.path.ismount(point) and alive(point))
+        desk = Desk(mounts, facility, point, "says-as-a-service")
+        with fails_with(errno.ENOSPC):
+            full_there(desk)
+        facility.clear_faults()
+        service.terminate()
+        _, said = service.communicate(timeout=60)
+    assert service.returncode == 16
+    assert f"{desk.dataset.name}/scan: The facility's storage is full" in said
+    assert "icatfs pending" in said
 
 
 def test_the_document_has_these_errors_and_no_others() -> None:
