@@ -296,6 +296,9 @@ class Renaming:
             self._overlay.move_folder(move, new, names)
             for draft, name in names.items():
                 await draft.staged.rename(name, draft.node.path_in_dataset)
+        for draft in drafts:  # names for the meantime may be those of a folder, too
+            if draft.dirty and not draft.handles and not draft.is_local:
+                self._publishing.publish_later(draft)
         self._removing.keep_folder(folder)
         return new
 

@@ -553,5 +553,13 @@ def test_a_file_that_the_facility_has_is_sent_again_under_whatever_name(
     settled(writable, place, {"notes~": b"three"})
 
 
+def test_a_file_whose_folder_gets_its_real_name_is_sent(writable: Writable, folder: Path) -> None:
+    (folder / ".rsync-partial").mkdir()
+    (folder / ".rsync-partial/scan").write_bytes(b"measured")
+    assert stored(writable, folder) == {}
+    (folder / ".rsync-partial").rename(folder / "scans")
+    until(lambda: stored(writable, folder) == {"scans/scan": b"measured"})
+
+
 def test_nothing_is_pending_after_all_this(writable: Writable) -> None:
     assert writable.mounts.status(writable.point)["pending"] == []
