@@ -101,10 +101,12 @@ def test_what_the_catalogue_cannot_hold_is_refused_and_changes_nothing(
     writable: Writable, described: Path, value: bytes, words: str
 ) -> None:
     os.setxattr(described, DESCRIPTION, b"before")
+    descriptor = os.open(described, os.O_RDONLY)  # a path would be looked up after a second
     asked = writable.facility.counters()["requests"]
     with fails_with(errno.EINVAL):
-        os.setxattr(described, DESCRIPTION, value)
+        os.setxattr(descriptor, DESCRIPTION, value)
     assert writable.facility.counters()["requests"] == asked, "nobody needs to be asked"
+    os.close(descriptor)
     assert os.getxattr(described, DESCRIPTION) == b"before"
     assert words in os.getxattr(described, "user.icat.last_error").decode()
 
