@@ -4,6 +4,7 @@
 
     IcatfsError
      +- NotFound                 no such entry, or none that this user may see
+     |   +- NoAttribute          the entry is there, but not this attribute of it
      +- Exists                   the name is taken
      +- NotADirectory
      +- IsADirectory
@@ -61,6 +62,10 @@ class IcatfsError(Exception):
 
 class NotFound(IcatfsError):
     """No such entry, or none that this user may see."""
+
+
+class NoAttribute(NotFound):
+    """An entry has no extended attribute of this name."""
 
 
 class Exists(IcatfsError):

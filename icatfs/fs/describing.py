@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from icatfs.errors import BadName, NotPermitted, NotSupported
+from icatfs.errors import BadName, NoAttribute, NotPermitted, NotSupported
 from icatfs.fs.newnames import LONGEST
 from icatfs.fs.publishing import dataset_of
 from icatfs.fs.xattrs import PREFIX
@@ -42,9 +42,12 @@ class Describing:
         """Set an attribute, or clear it with None or nothing.
 
         NotSupported for what is none of ours, ReadOnly, NotPermitted for facts and for what this
-        mount may not change, BadName for what ICAT cannot hold, AccessDenied.
+        mount may not change, BadName for what ICAT cannot hold, AccessDenied; NoAttribute for what
+        is not set and is to be cleared with None.
         """
         if not name.startswith(PREFIX):
+            if value is None:
+                raise _unset(name, node)
             raise NotSupported(f"{name}: only attributes of the kind {PREFIX}* exist here")
         fact = name.removeprefix(PREFIX)
         self._permission.check_writable(f"set {name} of {node.name!r}")
@@ -62,8 +65,16 @@ class Describing:
         facts = {fact: _text(name, node, value)}
         if isinstance(node.entity, DatafileRow):
             await self._confirming.entry(node.entity, dataset_of(node))
+        if value is None:
+            query = f"SELECT x.{fact} FROM {entity} x WHERE x.id = {node.key.id}"
+            if not any(await services.keeper.run(services.icat.values, query)):
+                raise _unset(name, node)
         await services.keeper.run(services.icat.describe, entity, node.key.id, facts)
         services.catalogue.forget_facts(node)
+
+
+def _unset(name: str, node: Node) -> NoAttribute:
+    return NoAttribute(f"{node.name!r} has no attribute {name}")
 
 
 def _text(name: str, node: Node, value: bytes | None) -> str | None:

@@ -88,6 +88,18 @@ def test_a_text_is_replaced_cleared_and_removed(writable: Writable, described: P
             os.getxattr(described, name)
 
 
+def test_what_is_not_set_cannot_be_removed(writable: Writable, described: Path) -> None:
+    os.setxattr(described, DESCRIPTION, b"words")
+    os.setxattr(described, DOI, b"")
+    for name in (DOI, "user.comment"):
+        with fails_with(errno.ENODATA):
+            os.removexattr(described, name)
+    os.removexattr(described, DESCRIPTION)
+    with fails_with(errno.ENODATA):
+        os.removexattr(described, DESCRIPTION)
+    assert said(writable, described) == [None, None]
+
+
 @pytest.mark.parametrize(
     ("value", "words"),
     [
