@@ -245,6 +245,10 @@ class StagingArea:
         """One entry; KeyError if there is none."""
         return await self.in_thread(self.journal.entry, entry)
 
+    async def record_stored(self, entry: int) -> None:
+        """The facility has a file of which nothing but the record is left here."""
+        await self.in_thread(self.journal.move, entry, State.STORED)
+
     async def abandon(self, entry: int) -> bool:
         """Forget a pending file and its bytes; False where somebody else has it, or nobody."""
         taken = await self.take(entry)

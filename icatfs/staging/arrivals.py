@@ -144,6 +144,14 @@ class Arrivals:
             return None
         return found
 
+    async def is_there(self, entry: Entry) -> bool:
+        """Whether the facility has the file that is on record, by name, size and CRC-32."""
+        row = await self._keeper.run(self._icat.datafile_named, entry.dataset, entry.name)
+        sent = entry.size, entry.crc32
+        return (
+            row is not None and None not in sent and (row.size, parse_crc32(row.checksum)) == sent
+        )
+
     async def look_up(
         self, staged: StagedFile, sealed: Sealed, target: Target
     ) -> DatafileRow | None:

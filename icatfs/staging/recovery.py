@@ -5,6 +5,7 @@
 | begun | what was written | nothing: the writer did not finish, it must not look whole |
 | sealed | those that were sealed | look in the catalogue: there already, or send it |
 | sending | those that were sealed | the same: the answer may have been lost on its way |
+| sending | none | look in the catalogue: stored, and not recorded on a full disk, or lost |
 | either | others | like begun: written to after a failure, or lost with the power |
 | stored, abandoned | any | removed |
 
@@ -108,13 +109,20 @@ class Recovery:
 
     async def _try(self, listed: Entry, *, by_name: bool) -> tuple[Result, bool]:
         """One file; whether there is no point in trying others."""
+        failure: IcatfsError | None = None
+        try:
+            if await self._is_stored_unrecorded(listed):
+                return Result(listed.id, listed.shown, Fate.STORED), False
+        except IcatfsError as error:
+            failure = error
+        if failure is not None:
+            return _failed(listed, failure)
         taken = await self._area.take(listed.id)
         if taken is None:
             after = await self._area.entry(listed.id)
             fate = Fate.IN_USE if after.state in PENDING else Fate.UNKNOWN
             return Result(listed.id, listed.shown, fate), False
         entry, staged = taken
-        failure: IcatfsError | None = None
         try:
             result = await self._recover(entry, staged, by_name=by_name)
         except IcatfsError as error:
@@ -123,8 +131,17 @@ class Recovery:
         staged.close(keep=staged.state in PENDING)
         if failure is None:
             return result, False
-        gone = isinstance(failure, FacilityUnreachable | FacilityTimeout | ShuttingDown)
-        return Result(entry.id, entry.shown, Fate.FAILED, str(failure)), gone
+        return _failed(entry, failure)
+
+    async def _is_stored_unrecorded(self, listed: Entry) -> bool:
+        """Whether a file without bytes is at the facility; the journal says so then."""
+        if listed.state is not State.SENDING or self._area.path(listed.id).exists():
+            return False
+        if not await self._uploader.has_arrived(listed):
+            return False
+        log.info("%s is at the facility already", listed.shown)
+        await self._area.record_stored(listed.id)
+        return True
 
     async def _recover(self, entry: Entry, staged: StagedFile, *, by_name: bool) -> Result:
         sealed = await staged.measure()
@@ -147,3 +164,8 @@ class Recovery:
         if self._on_stored is not None:
             self._on_stored(entry, row)
         return Result(entry.id, entry.shown, Fate.STORED)
+
+
+def _failed(entry: Entry, failure: IcatfsError) -> tuple[Result, bool]:
+    gone = isinstance(failure, FacilityUnreachable | FacilityTimeout | ShuttingDown)
+    return Result(entry.id, entry.shown, Fate.FAILED, str(failure)), gone

@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from icatfs.icat.records import DatafileRow
     from icatfs.icat.session import SessionKeeper
     from icatfs.ids.client import IdsClient, Stored
+    from icatfs.staging.journal import Entry
     from icatfs.staging.staged import Sealed, StagedFile
     from icatfs.values import DatafileFormatId
 
@@ -69,6 +70,7 @@ _NOT_NOW = (Busy, DataArchived)
 """Errors of a dataset that is locked or archived: the server restores it by itself."""
 
 _ATTEMPTS = 3
+_RECORD_AGAIN_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +124,11 @@ class Uploader:
         self._icat = icat
         self._ids = ids
         self._keeper = keeper
+        self._nursery = nursery
         self._timing = timing
         # constant
+        self.recording = trio.CancelScope()
+        """What waits in it, for room on the disk, does not hold up the end."""
         self._formats = Formats(icat, keeper)
         self._arrivals = Arrivals(icat, ids, keeper, timing.retry_s)
         self._uploads: SingleFlight[int, DatafileRow] = SingleFlight(nursery)
@@ -154,6 +159,10 @@ class Uploader:
         """The same for a sealed file of an earlier mount: it may be at the facility already."""
         action = partial(self._store_again, staged, sealed, target, then)
         return await self._uploads.run(staged.entry, action)
+
+    async def has_arrived(self, entry: Entry) -> bool:
+        """Whether the facility has a file of which only the record is left."""
+        return await self._arrivals.is_there(entry)
 
     async def _store(self, staged: StagedFile, target: Target, then: Then | None) -> DatafileRow:
         if staged.row is not None:  # whoever waited for it has gone
@@ -252,6 +261,17 @@ class Uploader:
             failure = error
         if failure is not None:
             log.error("%s is stored, but on record as being sent: %s", target.shown, failure)
+            self._nursery.start_soon(self._record_later, staged)
+
+    async def _record_later(self, staged: StagedFile) -> None:
+        """Record that a file is stored once the disk lets us; its own bytes leave room there."""
+        with self.recording:
+            while staged.state is not State.STORED:
+                await trio.sleep(_RECORD_AGAIN_S)
+                try:
+                    await staged.move(State.STORED)
+                except IcatfsError as error:
+                    log.debug("recording that %s is stored: %s", staged.path, error)
 
     async def _send(
         self,
@@ -357,5 +377,7 @@ async def open_uploader(
 ) -> AsyncIterator[Uploader]:
     """The uploader; at the end it gives uploads under way ``drain_s`` seconds, then cuts them."""
     async with service_nursery() as nursery:
-        yield Uploader(icat, ids, keeper, nursery, timing)
+        uploader = Uploader(icat, ids, keeper, nursery, timing)
+        yield uploader
+        uploader.recording.cancel()
         nursery.cancel_scope.deadline = trio.current_time() + drain_s

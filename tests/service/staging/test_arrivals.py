@@ -212,6 +212,26 @@ async def test_what_was_there_before_the_file_was_begun_is_not_of_it(
     assert clients.found() == {"older": alike}
 
 
+@pytest.mark.parametrize("arrived", [True, False])
+async def test_a_record_without_bytes_is_of_a_file_that_is_stored_or_lost(
+    clients: Clients, line: BadLine, arrived: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """On a full disk a file can be stored, and its bytes be gone, before that is on record."""
+    staged = await clients.staged("unrecorded", CONTENT)
+    await staged.seal()
+    await staged.move(State.SENDING)
+    staged.path.unlink()
+    staged.close(keep=True)
+    if arrived:
+        put_by_another(clients, "unrecorded", CONTENT, "db/nbour", MOMENT_MS)
+    clients.facility.reset_counters()
+    (result,) = await clients.recovery().run()
+    assert result.fate is (Fate.STORED if arrived else Fate.UNKNOWN)
+    assert clients.facility.counters()["puts"] == 0
+    assert await clients.area.pending() == []
+    assert ("no longer in" in caplog.text) is not arrived
+
+
 def next_id(clients: Clients) -> int:
     return 1 + int(max(clients.facility.search("SELECT df.id FROM Datafile df")))
 
