@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from icatfs.content.store import CacheFile
+    from icatfs.mover.mover import MoverStatus
 
 KIB, MIB = 2**10, 2**20
 SIZE = 4 * MIB
@@ -192,23 +194,35 @@ async def test_nothing_is_written_once_the_store_has_recorded_its_end(
     number, size = largest(facility)
     folder = tmp_path / "cache"
     async with open_transport(moves=True) as transport:
-        async with mounted(facility, folder, within=transport) as us:
-            file = await us.open(number)
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(us.read, file, 0, size)
-                while us.moved < (10 + attempt) * MIB:  # noqa: ASYNC110
-                    await trio.sleep(0.001)
-                worker = transport.status().mover
-                assert worker is not None
-                assert worker.pid is not None
-                os.kill(worker.pid, signal.SIGSTOP)
-                nursery.cancel_scope.cancel()
+        with ExitStack() as standstill:
+            async with mounted(facility, folder, within=transport) as us:
+                file = await us.open(number)
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(us.read, file, 0, size)
+                    while us.moved < (10 + attempt) * MIB:  # noqa: ASYNC110
+                        await trio.sleep(0.001)
+                    standstill.enter_context(stands_still(transport.status().mover, 0.3))
+                    nursery.cancel_scope.cancel()
+                file.close()
+            kept = on_disk(folder)
+        async with mounted(facility, tmp_path / "other", within=transport) as us:
+            file = await us.open(number)  # served by the same worker, in turn: after what it had
+            await us.read(file, 0, MIB)
             file.close()
-            waking = threading.Timer(0.3, os.kill, (worker.pid, signal.SIGCONT))
-            waking.start()
-        kept = on_disk(folder)
-        await trio.to_thread.run_sync(waking.join)
-        await trio.sleep(0.3)  # as long as it needs to write what it has
         assert on_disk(folder) == kept
     async with open_store(folder, max_bytes=2**40) as store:
         assert kept <= store.status().used_bytes
+
+
+@contextmanager
+def stands_still(worker: MoverStatus | None, seconds: float) -> Iterator[None]:
+    """The worker's process does nothing for so long, and not after this block in any case."""
+    assert worker is not None
+    assert worker.pid is not None
+    waking = threading.Timer(seconds, os.kill, (worker.pid, signal.SIGCONT))
+    waking.start()
+    os.kill(worker.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        waking.join()

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 import trio.lowlevel
+import trio.testing
 from support.rawserver import head, server
 
 from icatfs.errors import (
@@ -320,13 +321,19 @@ async def test_a_connection_that_ends_too_early_broke_off(answer: bytes) -> None
 
 async def test_what_came_before_the_connection_broke_is_told() -> None:
     answer = b"HTTP/1.1 200 OK\r\nContent-Length: 1024000\r\n\r\n" + BODY[:70_000]
-    async with told(answer) as url, open_transport() as transport:
+    said = trio.Event()
+
+    async def note(_: trio.abc.Stream) -> None:
+        said.set()
+
+    async with told(answer, then=note) as url, open_transport() as transport:
         stream = await get(transport, url)
         assert isinstance(stream, MovedStream)
         taking = Taking()
         async with stream:
             stream.into(taking)
-            await trio.sleep(0.1)  # the end is there before it is looked for
+            await said.wait()
+            await trio.testing.wait_all_tasks_blocked()  # the end is there before it is looked for
             stream.order(0, len(BODY), taking.fd, is_last=True)
             with pytest.raises(FacilityUnreachable, match="broke off"):
                 await rest(stream)
