@@ -72,6 +72,7 @@ class FacilityConfig:
     restore_delay_s: float = 0.0
     archived: bool = False
     costs: CostModel = CostModel.NONE
+    session_minutes: float = 120.0
     data: Path | None = None
     port: int = 0
     certificate: Path | None = None
@@ -115,13 +116,17 @@ class Facility:
         is_new = not (folder / _RECORD).exists()
         self.filled = _filled(config, folder, self.db, self.storage)
         self.chronicle = Chronicle(self.db)
-        options = CoreOptions(bmp_only=not hostile)
+        options = CoreOptions(bmp_only=not hostile, lifetime_minutes=config.session_minutes)
         sessions = Sessions(
             _authenticators(self.filled.passwords), options.lifetime_minutes, self.clock.now
         )
         self.core = IcatCore(self.db, sessions, self.clock.now, options)
         self.faults = Faults(
-            self.db, self.storage, self.clock, restore_delay_s=config.restore_delay_s
+            self.db,
+            self.storage,
+            self.clock,
+            self.counters,
+            restore_delay_s=config.restore_delay_s,
         )
         self.ids = IdsCore(
             IdsConfig(unit=config.storage, delays=_delays(config.costs), bmp_only=not hostile),

@@ -47,6 +47,14 @@ import click
     help="Answer at once, or as slowly and narrowly as a real server.",
 )
 @click.option(
+    "--session-minutes",
+    type=click.FloatRange(min=0, min_open=True),
+    default=120.0,
+    show_default=True,
+    metavar="M",
+    help="How long a session lives that is not refreshed.",
+)
+@click.option(
     "--data",
     type=click.Path(path_type=Path, file_okay=False),
     default=None,
@@ -80,6 +88,7 @@ def command(
     restore_delay: float,
     archived: bool,
     costs: str,
+    session_minutes: float,
     data: Path | None,
     port: int,
     certificate: Path | None,
@@ -107,6 +116,7 @@ def command(
             restore_delay_s=restore_delay,
             archived=archived,
             costs=CostModel(costs),
+            session_minutes=session_minutes,
             data=data,
             port=port,
             certificate=certificate,

@@ -17,7 +17,7 @@ class Counters:
     that a fault befell before they came to a service. All others tell what the services did:
     ``queries`` and ``rows`` of catalogue searches; ``bytes_read`` and ``bytes_skipped`` of stored
     data: what a request read before the wanted offset counts as both. ``restores`` counts units a
-    restore was asked for while they were archived.
+    restore was asked for while they were archived. ``faults`` by kind: requests that one befell.
     """
 
     requests: dict[str, int] = field(default_factory=dict)
@@ -31,6 +31,7 @@ class Counters:
     archives: int = 0
     puts: int = 0
     deletes: int = 0
+    faults: dict[str, int] = field(default_factory=dict)
 
     def wrap(self, app: App) -> App:
         """The application, whose requests are counted before anything can befall them."""
@@ -77,6 +78,10 @@ class Counters:
     def delete(self, datafiles: int) -> None:
         """Datafiles were deleted through the data service."""
         self.deletes += datafiles
+
+    def fault(self, kind: str) -> None:
+        """A fault of this kind befell a request."""
+        self.faults[kind] = self.faults.get(kind, 0) + 1
 
     def _request(self, endpoint: str) -> None:
         self.requests[endpoint] = self.requests.get(endpoint, 0) + 1

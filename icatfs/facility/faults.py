@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from icatfs.facility.clock import Clock
+    from icatfs.facility.counters import Counters
     from icatfs.facility.database import Database
     from icatfs.facility.exchange import App, Receive, Scope, Send
     from icatfs.facility.storage import Storage
@@ -98,12 +99,19 @@ class Faults:
     """All faults of a facility."""
 
     def __init__(
-        self, db: Database, storage: Storage, clock: Clock, *, restore_delay_s: float = 0.0
+        self,
+        db: Database,
+        storage: Storage,
+        clock: Clock,
+        counters: Counters,
+        *,
+        restore_delay_s: float = 0.0,
     ) -> None:
         # given
         self._db = db.connection
         self._storage = storage
         self._clock = clock
+        self._counters = counters
         self._restore_delay_s = restore_delay_s
         # mutable
         self._faults: list[Fault] = []
@@ -142,6 +150,8 @@ class Faults:
                 return
             asked, receive = await ask(scope, receive, with_body=self._asks_for_entities())
             chosen = [fault for fault in self._faults if self._hits(fault, asked) and _use(fault)]
+            for fault in chosen:
+                self._counters.fault(fault.kind)
             misbehaviour = Misbehaviour(chosen, asked, scope, receive, send, self._clock)
             try:
                 if not await misbehaviour.instead():

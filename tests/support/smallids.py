@@ -54,7 +54,7 @@ class SmallIds:
         self.sessions = Sessions([Authenticator("simple", users)], 120, self.clock.now)
         self.core = IcatCore(self.db, self.sessions, self.clock.now)
         self.session = self.sessions.log_in("simple", {"username": "root", "password": "pw"})
-        self.faults = Faults(self.db, self.storage, self.clock)
+        self.faults = Faults(self.db, self.storage, self.clock, self.counters)
         self.ids = IdsCore(
             self.config,
             catalogue=self.core,
