@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -69,7 +69,8 @@ _UNSURE = (FacilityUnreachable, FacilityTimeout, ProtocolError)
 _NOT_NOW = (Busy, DataArchived)
 """Errors of a dataset that is locked or archived: the server restores it by itself."""
 
-_ATTEMPTS = 3
+_ATTEMPTS = 4
+"""A long upload may well be cut three times."""
 _RECORD_AGAIN_S = 1.0
 
 
@@ -329,6 +330,19 @@ class Uploader:
                 return found
             if unsure >= _ATTEMPTS or isinstance(failure, Exists):
                 raise failure
+            await self._tell_again(staged, target, failure, unsure + 1)
+
+    async def _tell_again(
+        self, staged: StagedFile, target: Target, failure: IcatfsError, attempt: int
+    ) -> None:
+        """Say in log and journal that all of it is sent again; raises nothing of ours."""
+        words = (
+            f"sent once more from its beginning, attempt {attempt} of {_ATTEMPTS}, as no upload can "
+            f"be resumed: {failure}"
+        )
+        log.warning("%s is %s", target.shown, words)
+        with suppress(IcatfsError):
+            await staged.remark(words)
 
     async def _put(
         self, staged: StagedFile, sealed: Sealed, target: Target, data_format: DatafileFormatId

@@ -1,7 +1,8 @@
 """A bad line to a facility: a TCP proxy that cuts, stalls and damages what passes.
 
 Everything a line does follows from its seed, the numbers of its connections and the bytes that
-passed: the same seed does the same to the same traffic. What it did is in ``mishaps``.
+passed: the same seed does the same to the same traffic. What it did is in ``mishaps``, and counted
+by kind in ``counted``: a test can say that there really was trouble.
 
 **Damage is one bit**, the highest of a byte. In plain HTTP nothing but size and CRC-32 protects the
 bytes of a file, so any byte of a body may be hit, in both directions. Elsewhere nothing is allowed
@@ -18,6 +19,7 @@ import socket
 import struct
 import threading
 import time
+from collections import Counter
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -59,6 +61,28 @@ class Mishap:
     seconds: float = 0.0
 
 
+class Came(StrEnum):
+    """What came of a mishap, as far as uploads are concerned."""
+
+    DAMAGED_BODY = "damaged body"
+    DAMAGED_ANSWER = "damaged answer"
+    CUT_BODY = "cut in a body"
+    LOST_ANSWER = "lost answer"
+    STALL = "stall"
+    ELSEWHERE = "elsewhere"
+
+    @classmethod
+    def of(cls, mishap: Mishap, *, is_put: bool) -> Came:
+        """What it is, in an upload or elsewhere."""
+        if not is_put:
+            return cls.ELSEWHERE
+        if mishap.harm is Harm.STALL:
+            return cls.STALL
+        if mishap.harm is Harm.DAMAGE:
+            return cls.DAMAGED_BODY if mishap.upward else cls.DAMAGED_ANSWER
+        return cls.CUT_BODY if mishap.upward else cls.LOST_ANSWER
+
+
 class BadLine:
     """The line: good until it is told otherwise. Safe to use from any thread.
 
@@ -75,6 +99,7 @@ class BadLine:
         # mutable
         self.seed: int | None = None
         self.mishaps: list[str] = []
+        self.counted: Counter[Came] = Counter()
         self._told: list[Mishap] = []
         self._wires: set[Wire] = set()
         self._count = 0
@@ -125,6 +150,12 @@ class BadLine:
             if first and first.upward is upward and passed <= first.after < passed + more:
                 return self._told.pop(0)
         return None
+
+    def note(self, number: int, mishap: Mishap, *, is_put: bool) -> None:
+        """This happens on a connection, now."""
+        with self.lock:
+            self.mishaps.append(f"connection {number}: {mishap}")
+            self.counted[Came.of(mishap, is_put=is_put)] += 1
 
     def ended(self, wire: Wire) -> None:
         """A connection is closed."""
@@ -230,7 +261,8 @@ class Wire:
             if not block.startswith(_METHODS):
                 return block
             place = 0
-        self._line.mishaps.append(f"connection {self._number}: {mishap}")
+        in_put = self._is_put and (not upward or start < len(block))
+        self._line.note(self._number, mishap, is_put=in_put)
         return self._after(mishap, block, place, upward)
 
     def _after(self, mishap: Mishap, block: bytes, place: int, upward: bool) -> bytes:

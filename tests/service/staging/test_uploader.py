@@ -288,7 +288,30 @@ async def test_an_outage_ends_the_upload_after_some_attempts(area: StagingArea) 
     staged = await staged_in(area)
     with pytest.raises(FacilityUnreachable):
         await store(facility, staged)
-    assert facility.puts == 3
+    assert facility.puts == 4
+
+
+async def test_what_breaks_three_times_begins_again_and_log_and_journal_say_so(
+    area: StagingArea, caplog: pytest.LogCaptureFixture
+) -> None:
+    facility = Facility([*[FacilityUnreachable("the line is cut")] * 3, "fine"])
+    staged = await staged_in(area)
+    with closing(sqlite3.connect(area.folder / JOURNAL)) as journal:
+        journal.execute("CREATE TABLE said (reason)")
+        journal.execute(
+            "CREATE TRIGGER note AFTER UPDATE ON staged WHEN new.reason IS NOT NULL"
+            " BEGIN INSERT INTO said VALUES (new.reason); END"
+        )
+        journal.commit()
+        row = await store(facility, staged)
+        said = [reason for (reason,) in journal.execute("SELECT reason FROM said")]
+    assert facility.files == {row.id: CONTENT}
+    assert said == [
+        f"sent once more from its beginning, attempt {attempt} of 4, as no upload can be resumed: "
+        "the line is cut"
+        for attempt in (2, 3, 4)
+    ]
+    assert all(reason in caplog.text for reason in said)
 
 
 async def test_an_interrupted_close_leaves_the_upload_running(area: StagingArea) -> None:
