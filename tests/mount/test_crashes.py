@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.badline import Harm, Mishap, bad_line
+from support.crashpoints import named_points
 from support.mounts import Mounts, fails_with, until
 
 from icatfs import crashing
@@ -27,6 +28,17 @@ if TYPE_CHECKING:
 DATASET = "ESNF/12100409-ST/1.1-P/e208945"
 OLD = b"the version before"
 CONTENT = os.urandom(3 * 2**20 + 5)
+
+# The matrix: at which points a mount is killed, in which state of things.
+CLOSING = ["sealed", "sending", "half", "answered", "recorded", "adopted"]
+CLOSING_A_STREAM = ["sealed", "sending", "tail", "answered", "recorded", "adopted"]
+STREAMING = "streamed"
+WRITING = ["created", "written"]
+MAKING = "begun"
+REPLACING = [("sealed", 2), ("half", 3), ("answered", 2), ("aside", 1), ("swapped", 1),
+             ("recorded", 2), ("tidied", 1)]  # fmt: skip
+PLANNING = "planned"
+RENAMING_OVER = ["exchanging", "exchanged"]
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +115,13 @@ def staged(mounts: Mounts) -> list[Path]:
     return sorted((mounts.folder / "state").rglob("*.data"))
 
 
-@pytest.mark.parametrize("name", ["sealed", "sending", "half", "answered", "recorded", "adopted"])
+def test_the_matrix_has_every_point_that_the_program_names() -> None:
+    tested = {*CLOSING, *CLOSING_A_STREAM, STREAMING, *WRITING, MAKING, PLANNING, *RENAMING_OVER}
+    tested |= {name for name, _ in REPLACING}
+    assert tested == named_points("staging")
+
+
+@pytest.mark.parametrize("name", CLOSING)
 def test_a_mount_killed_after_the_close_began_is_finished_by_the_next_one(
     mounts: Mounts, facility: FacilityHandle, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -171,7 +189,7 @@ def stream_and_crash_at(
     mountpoint.detach(point)
 
 
-@pytest.mark.parametrize("name", ["sealed", "sending", "tail", "answered", "recorded", "adopted"])
+@pytest.mark.parametrize("name", CLOSING_A_STREAM)
 def test_a_stream_whose_mount_died_after_the_close_began_is_finished_by_the_next_one(
     mounts: Mounts, facility: FacilityHandle, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -181,13 +199,15 @@ def test_a_stream_whose_mount_died_after_the_close_began_is_finished_by_the_next
     until(lambda: not unfinished(mounts) and not staged(mounts))
     assert stored(facility, file) == [CONTENT]
     assert (point / DATASET / file).read_bytes() == CONTENT
+    if name not in ("recorded", "adopted"):
+        assert f"{file}, left by an earlier mount, is at the facility" in mounts.log()
     assert mounts.unmount(point).returncode == 0
 
 
 def test_a_stream_whose_mount_died_before_the_close_leaves_nothing_that_looks_whole(
     mounts: Mounts, facility: FacilityHandle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stream_and_crash_at(mounts, facility, "streamed", monkeypatch, "half-streamed")
+    stream_and_crash_at(mounts, facility, STREAMING, monkeypatch, "half-streamed")
     (entry,) = unfinished(mounts)
     assert entry.state is State.BEGUN
     code, words = resend(mounts)
@@ -196,7 +216,7 @@ def test_a_stream_whose_mount_died_before_the_close_leaves_nothing_that_looks_wh
     assert CONTENT.startswith(staged(mounts)[0].read_bytes())
 
 
-@pytest.mark.parametrize("name", ["created", "written"])
+@pytest.mark.parametrize("name", WRITING)
 def test_a_file_that_was_not_closed_is_kept_and_sent_only_when_it_is_named(
     mounts: Mounts, facility: FacilityHandle, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -220,7 +240,7 @@ def test_a_file_that_was_not_closed_is_kept_and_sent_only_when_it_is_named(
 def test_a_file_that_was_not_made_yet_leaves_nothing(
     mounts: Mounts, facility: FacilityHandle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    crash_at(mounts, facility, "begun", monkeypatch)
+    crash_at(mounts, facility, MAKING, monkeypatch)
     assert [entry["state"] for entry in pending(mounts)] == ["begun"]
     resend(mounts)
     assert pending(mounts) == []
@@ -327,17 +347,16 @@ def crash_overwriting(
     return file
 
 
-@pytest.mark.parametrize(
-    ("name", "times"),
-    [("sealed", 2), ("half", 3), ("answered", 2), ("aside", 1), ("swapped", 1), ("recorded", 2),
-     ("tidied", 1)],
-)  # fmt: skip
+@pytest.mark.parametrize(("name", "times"), REPLACING)
 def test_a_mount_killed_while_it_replaces_a_file_leaves_the_old_one_or_the_new_one(
     mounts: Mounts, facility: FacilityHandle, name: str, times: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = crash_overwriting(mounts, facility, name, times, monkeypatch)
     assert stored(facility, file) in ([OLD], [CONTENT])
-    assert resend(mounts)[0] == 0
+    code, words = resend(mounts)
+    was_done = name in ("recorded", "tidied")
+    said = "nothing is pending" if was_done else f"{file}: stored"
+    assert (code, said in words) == (0, True), words
     assert stored(facility, file) == [CONTENT]
     assert hidden(facility) == []
     assert pending(mounts) == []
@@ -347,7 +366,7 @@ def test_a_mount_killed_while_it_replaces_a_file_leaves_the_old_one_or_the_new_o
 def test_a_new_version_that_was_not_closed_replaces_the_old_one_when_it_is_named(
     mounts: Mounts, facility: FacilityHandle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file = crash_overwriting(mounts, facility, "planned", 1, monkeypatch)
+    file = crash_overwriting(mounts, facility, PLANNING, 1, monkeypatch)
     assert resend(mounts)[0] == 16
     assert stored(facility, file) == [OLD]
     (entry,) = pending(mounts)
@@ -356,7 +375,7 @@ def test_a_new_version_that_was_not_closed_replaces_the_old_one_when_it_is_named
     assert hidden(facility) == []
 
 
-@pytest.mark.parametrize("name", ["exchanging", "exchanged"])
+@pytest.mark.parametrize("name", RENAMING_OVER)
 def test_a_mount_killed_while_a_file_is_renamed_over_another_leaves_one_of_them(
     mounts: Mounts, facility: FacilityHandle, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -155,7 +155,7 @@ async def test_damage_of_which_the_answer_is_lost_is_known_by_what_is_right_of_i
 async def test_a_line_that_always_damages_is_reported_and_nothing_is_left_there(
     clients: Clients, line: BadLine
 ) -> None:
-    line.befall(DAMAGE, DAMAGE, DAMAGE)
+    line.befall(*[DAMAGE] * 4)
     staged, failure = await closed(clients, "always")
     assert isinstance(failure, Damaged)
     assert clients.found() == {}
