@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
 Content = bytes | None
 
@@ -25,10 +25,12 @@ Content = bytes | None
 class Afloat:
     """Contents one of which must be at the facility or pending, as long as it ``is_due``.
 
-    Once the name was written to or removed with success nobody can ask for them any more.
+    Once a name was written to or removed with success nobody can ask for them any more. There are
+    several ``names`` where it, or a folder that it is in, was renamed: what was sent before took
+    part in that, what was not did not.
     """
 
-    name: str
+    names: set[str]
     contents: frozenset[bytes]
     replaces: frozenset[Content]
     is_due: bool = True
@@ -60,9 +62,7 @@ class Model:
         assert self.files[name], f"{name}: it cannot have succeeded"
         if None not in self.files[name]:
             self._shows(ancestors(name))
-        for one in self.afloat:
-            if one.name == name:
-                one.is_due = False
+        self._needs_no_more(name)
 
     def may_hold(self, name: str, contents: Iterable[Content]) -> None:
         """An operation failed, and left what there was, or one of these."""
@@ -74,7 +74,25 @@ class Model:
         self, name: str, contents: Iterable[bytes], replaces: Iterable[Content], *, due: bool
     ) -> None:
         """Bytes were kept, and may be sent later."""
-        self.afloat.append(Afloat(name, frozenset(contents), frozenset(replaces), due))
+        self.afloat.append(Afloat({name}, frozenset(contents), frozenset(replaces), due))
+
+    def perhaps_removed(self, name: str) -> None:
+        """A file was removed, or not."""
+        self.may_hold(name, {None})
+        self._needs_no_more(name)
+
+    def lost(self, found: Collection[Content], files: Mapping[str, bytes]) -> list[Afloat]:
+        """What is due and neither among these kept contents nor in its file, nor what came later.
+
+        A later change of the same file, which failed for the program, may have taken its place.
+        """
+        lost = []
+        for place, one in enumerate(self.afloat):
+            after = [later for later in self.afloat[place:] if later.names & one.names]
+            here = {*found, *(files.get(name) for name in one.names)}
+            if one.is_due and not any(later.contents & here for later in after):
+                lost.append(one)
+        return lost
 
     def moved(self, name: str, new: str) -> None:
         """A file was renamed."""
@@ -84,6 +102,8 @@ class Model:
 
     def perhaps_moved(self, name: str, new: str) -> None:
         """A file was renamed, or not."""
+        self._needs_no_more(new)
+        self._may_go_along(name, new)
         self.may_hold(new, {one for one in self.files[name] if one is not None})
         self.may_hold(name, {None})
 
@@ -109,6 +129,7 @@ class Model:
         """A folder was renamed, with all that was in it."""
         assert self.may_be_empty(new), f"{new} was not empty"
         for name in self.below(folder):
+            self._may_go_along(name, moved(name, folder, new))
             self.files[moved(name, folder, new)] = self.files[name]
             self.files[name] = {None}
         for one in self.folders_below(folder):
@@ -126,8 +147,9 @@ class Model:
     def mounted_anew(self) -> None:
         """There is another mount: it sends what is afloat, and knows no folder without a file."""
         for one in self.afloat:
-            if self.files[one.name] & (one.replaces | {None}):
-                self.may_hold(one.name, one.contents)
+            for name in one.names:
+                if self.files[name] & (one.replaces | {None}):
+                    self.may_hold(name, one.contents)
         for folder in self.folders:
             inside = [self.files[name] for name in self.below(folder)]
             must = any(None not in contents for contents in inside)
@@ -155,6 +177,16 @@ class Model:
         inner = [one for one in self.folders_below(folder) if one != folder]
         files = any(self.files[name] != {None} for name in self.below(folder))
         return files or any(self.folders[one] is not False for one in inner)
+
+    def _needs_no_more(self, name: str) -> None:
+        for one in self.afloat:
+            if name in one.names:
+                one.is_due = False
+
+    def _may_go_along(self, name: str, new: str) -> None:
+        for one in self.afloat:
+            if name in one.names:
+                one.names.add(new)
 
     def _shows(self, folders: Iterable[str]) -> None:
         for folder in folders:
