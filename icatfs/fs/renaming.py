@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 from msgspec import structs
 
-from icatfs.catalogue import naming
 from icatfs.catalogue.node import Node, NodeKey, folder_node
 from icatfs.errors import (
     CopyInstead,
@@ -288,9 +287,8 @@ class Renaming:
             drafts = self._overlay.drafts_below(node.key)
             for draft in drafts:
                 await stack.enter_async_context(draft.lock)
-            prefix, depth = datafile_name(new_folder, new_name), _depth(node)
-            names = {draft: _below(prefix, draft.name, depth) for draft in drafts}
-            await self._rename_below(node, prefix)
+            names = {draft: _fitting(move.of_name(draft.name)) for draft in drafts}
+            await self._rename_below(node, move)
             if other is not None:
                 self._overlay.drop_folder(new_folder.key, new_name)
             self._overlay.move_folder(move, new, names)
@@ -302,7 +300,7 @@ class Renaming:
         self._removing.keep_folder(folder)
         return new
 
-    async def _rename_below(self, node: Node, prefix: str) -> None:
+    async def _rename_below(self, node: Node, move: Move) -> None:
         dataset, services = dataset_of(node), self._services
         services.catalogue.invalidate(NodeKey(Kind.DATASET, dataset))
         files = await self._stored_below(node)
@@ -313,12 +311,12 @@ class Renaming:
                 f"{node.name} has {len(files)} files, and no more than {_MOST_AT_ONCE} are renamed "
                 "at once; copy it"
             )
-        depth, names = _depth(node), []
+        names = []
         for file in files:
             self._permission.check_changeable(file, "rename")
             row = file.entity
             assert isinstance(row, DatafileRow)
-            names.append((row.id, _below(prefix, row.name, depth)))
+            names.append((row.id, _fitting(move.of_name(row.name))))
         async with services.archive.renaming(dataset, f"rename {node.name!r}"):
             await self._set_names(names)
         services.catalogue.invalidate(NodeKey(Kind.DATASET, dataset))
@@ -357,13 +355,7 @@ class Renaming:
         return services.catalogue.adopt_dataset(visit, structs.replace(row, name=raw))
 
 
-def _depth(folder: Node) -> int:
-    return len(folder.path_in_dataset.split("/"))
-
-
-def _below(prefix: str, name: str, depth: int) -> str:
-    """The name of a Datafile whose first ``depth`` folders are called ``prefix`` now."""
-    new = "/".join([prefix, *naming.path_parts(name)[depth:]])
-    if len(new) > LONGEST:
-        raise NameTooLong(f"{new}: the path in a dataset may have {LONGEST} characters")
-    return new
+def _fitting(name: str) -> str:
+    if len(name) > LONGEST:
+        raise NameTooLong(f"{name}: the path in a dataset may have {LONGEST} characters")
+    return name

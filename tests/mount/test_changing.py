@@ -299,6 +299,19 @@ def test_a_folder_gets_another_name_with_all_that_is_in_it(place: Place) -> None
         assert (place.dataset / path.replace("raw", "cooked")).stat().st_ino == number
 
 
+def test_files_of_a_renamed_folder_are_written_again_under_their_new_names(place: Place) -> None:
+    (place.dataset / "raw/deep").mkdir(parents=True)
+    (place.dataset / "raw/one").write_bytes(b"1")
+    (place.dataset / "raw/deep/two").write_bytes(b"2")
+    (place.dataset / "raw").rename(place.dataset / "cooked")
+    with (place.dataset / "cooked/one").open("ab") as file:
+        file.write(b" and more")
+    (place.dataset / "cooked/deep/two").write_bytes(b"anew")
+    until(lambda: place.names() == ["cooked/deep/two", "cooked/one"])
+    assert place.contents() == {"cooked/one": b"1 and more", "cooked/deep/two": b"anew"}
+    assert (place.dataset / "cooked/one").read_bytes() == b"1 and more"
+
+
 def test_a_folder_with_a_file_that_is_being_written_can_be_renamed(place: Place) -> None:
     (place.dataset / "raw").mkdir()
     with open(place.dataset / "raw/open", "wb") as file:
