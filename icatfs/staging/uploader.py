@@ -337,8 +337,8 @@ class Uploader:
     ) -> None:
         """Say in log and journal that all of it is sent again; raises nothing of ours."""
         words = (
-            f"sent once more from its beginning, attempt {attempt} of {_ATTEMPTS}, as no upload can "
-            f"be resumed: {failure}"
+            f"sent once more from its beginning, attempt {attempt} of {_ATTEMPTS}, as no upload "
+            f"can be resumed: {failure}"
         )
         log.warning("%s is %s", target.shown, words)
         with suppress(IcatfsError):

@@ -113,9 +113,9 @@ MISHAPS = [
     Mishap(Harm.STALL, upward=True, after=200_000, seconds=1.0),
 ]
 
-TOLD: list[Any] = [*FAULTS[7:8], *FAULTS[10:], MISHAPS[0]]
+TOLD: list[Any] = [*FAULTS[7:8], *FAULTS[10:]]
 """Troubles that may make an ``open`` or a ``close`` fail: a full disk, questions about rights that
-were not answered, damaged bytes."""
+were not answered."""
 
 CRASHES = sorted(named_points("staging"))
 
