@@ -160,6 +160,6 @@ def home_of(folder: Path) -> Home | None:
         with closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True)) as connection:
             if connection.execute("PRAGMA user_version").fetchone() == (FORMAT,):
                 return Books(connection, "", 0).home()
-    except sqlite3.Error:
+    except (sqlite3.Error, UnicodeDecodeError):
         return None
     return None

@@ -14,8 +14,14 @@ if TYPE_CHECKING:
 
 NAME = "index.sqlite"
 FORMAT = 4
-_WRONG = (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-"""Something is missing in it; pages are damaged; it is no database. Not: no room, in use."""
+_WRONG = (
+    sqlite3.SQLITE_ERROR,
+    sqlite3.SQLITE_CORRUPT,
+    sqlite3.SQLITE_NOTADB,
+    sqlite3.SQLITE_READONLY,
+)
+"""Something is missing in it; pages are damaged; it is no database; its header says that only later
+versions of SQLite may write to it. Not: no room, in use."""
 _SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS content (
     name TEXT UNIQUE NOT NULL,
@@ -58,7 +64,9 @@ class Unsound(sqlite3.DatabaseError):
 def is_useless(error: Exception) -> bool:
     """Whether this says that the database itself is wrong, and not what was to be done with it."""
     code = getattr(error, "sqlite_errorcode", None)
-    return isinstance(error, OtherFormat | Unsound) or (code is not None and code & 0xFF in _WRONG)
+    if code is None:  # not SQLite's: `sqlite3` says so of text that is no UTF-8
+        return isinstance(error, OtherFormat | Unsound | sqlite3.OperationalError)
+    return code & 0xFF in _WRONG
 
 
 def discard(folder: Path) -> None:
@@ -86,6 +94,9 @@ def connect(name: str, patience_s: float, *, check: bool = False) -> sqlite3.Con
         if check and connection.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
             raise Unsound("damaged")
         connection.execute("SELECT count(*) FROM books").fetchone()
+    except UnicodeDecodeError as error:  # what SQLite says of a damaged schema quotes it
+        connection.close()
+        raise Unsound("damaged") from error
     except sqlite3.DatabaseError:
         connection.close()
         raise
