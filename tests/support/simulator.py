@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from icatfs.content import plan
 from icatfs.content.ages import Ages
 from icatfs.content.dispatch import Dispatch
 from icatfs.content.extents import Extents
@@ -132,6 +133,7 @@ class World:
             self.now, _number, event = heapq.heappop(self._events)
             event()
             self._settle()
+            self._check()
         assert not self._events, "it goes on for ever"
         assert not self._blocked, "somebody waits and nothing happens"
         assert not self.dispatch.streams
@@ -160,6 +162,28 @@ class World:
         if self.dispatch.queue and not self._watches:
             self._watches = True
             self._at(self.now + self.limits.grace_s, self._watch)
+
+    def _check(self) -> None:
+        """What holds at any time, as `icatfs.content.plan` says."""
+        streams, queue = self.dispatch.streams, self.dispatch.queue
+        assert len(streams) <= self.limits.streams
+        for waiter in self._blocked:
+            stream = waiter.stream
+            assert (waiter in queue) != (stream in streams), "served by nobody, or forgotten"
+            file, gap = waiter.fetch.file, waiter.gap()
+            assert isinstance(file, SimulatedFile)
+            assert gap is not None, "he has what he waits for"
+            if stream is not None and not stream.ending and not file.given_back:
+                assert stream.carrier.position <= gap, "it has passed"
+        if queue and len(streams) < self.limits.streams:
+            assert all(self._is_promised(waiter) for waiter in queue), "there is a place"
+
+    def _is_promised(self, waiter: Waiter) -> bool:
+        """Whether a stream that somebody before him waits for comes to him."""
+        gap, prices = waiter.gap(), self.dispatch.costs.prices
+        assert gap is not None
+        seen = [stream.seen() for stream in waiter.fetch.streams]
+        return any(plan.reaches(one, gap, prices, self.limits) for one in seen)
 
     def _watch(self) -> None:
         self._watches = False
@@ -201,6 +225,8 @@ class World:
 
     def _open(self, fetch: Fetch, course: Course) -> Stream:
         carrier = SimulatedCarrier(course.start)
+        missing = (course.start, course.start + 1)
+        assert fetch.file.missing(*missing) == missing, "a stream begins at a missing byte"
         stream = Stream(fetch, carrier, course, self.now)
         self.requests.append(course.start)
         self.skipped += course.start

@@ -313,14 +313,14 @@ def test_whatever_is_read_what_fits_comes_once_and_a_sixteenth(
 ) -> None:
     size = 64 * MIB
     both = [SimulatedFile(number, size, ROOMY) for number in range(2)]
-    world = World(server)
-    world.run(
-        *(
-            Reader(both[files[number]], blocks(pattern, BLOCK), think_s, begins_s)
-            for number, (pattern, think_s, begins_s) in enumerate(patterns)
-        )
-    )
+    readers = [
+        Reader(both[files[number]], blocks(pattern, BLOCK), think_s, begins_s)
+        for number, (pattern, think_s, begins_s) in enumerate(patterns)
+    ]
+    world = World(server).run(*readers)
     assert world.fetched <= bound(world, 2 * size)
+    turn_s = Limits().turn_s + server.base_s + size / server.skip_rate
+    assert all(reader.longest_s <= (len(readers) + 1) * turn_s for reader in readers)
     assert world.most_open <= 2
     assert len(world.requests) <= 2 * sum(len(pattern) for pattern, _, _ in patterns)
     assert all(file.pins == 0 for file in both)
@@ -331,6 +331,13 @@ def test_whatever_is_read_what_fits_comes_once_and_a_sixteenth(
 def test_whatever_is_read_of_what_does_not_fit_everybody_is_served(
     server: Server, patterns: list[list[int]], room: int
 ) -> None:
-    file = SimulatedFile(1, 64 * MIB, room * MIB // 4)
-    world = World(server).run(*(Reader(file, blocks(pattern, BLOCK)) for pattern in patterns))
+    size, room = 64 * MIB, room * MIB // 4
+    file = SimulatedFile(1, size, room)
+    readers = [Reader(file, blocks(pattern, BLOCK)) for pattern in patterns]
+    world = World(server).run(*readers)
     assert world.most_open <= 2
+    turn_s = Limits().turn_s + server.base_s + size / server.skip_rate
+    assert all(reader.longest_s <= (len(readers) + 1) * turn_s for reader in readers)
+    wanted = sum(len(pattern) for pattern in patterns) * BLOCK
+    ahead = max(Limits().window, room // 8) + MIB + server.piece
+    assert world.fetched <= 9 * wanted + len(world.requests) * ahead
