@@ -38,6 +38,7 @@ MAKING = "begun"
 REPLACING = [("sealed", 2), ("half", 3), ("answered", 2), ("aside", 1), ("swapped", 1),
              ("recorded", 2), ("tidied", 1)]  # fmt: skip
 PLANNING = "planned"
+DAMAGED = "damaged"
 RENAMING_OVER = ["exchanging", "exchanged"]
 
 
@@ -117,7 +118,7 @@ def staged(mounts: Mounts) -> list[Path]:
 
 def test_the_matrix_has_every_point_that_the_program_names() -> None:
     tested = {*CLOSING, *CLOSING_A_STREAM, STREAMING, *WRITING, MAKING, PLANNING, *RENAMING_OVER}
-    tested |= {name for name, _ in REPLACING}
+    tested |= {DAMAGED, *(name for name, _ in REPLACING)}
     assert tested == named_points("staging")
 
 
@@ -141,13 +142,13 @@ def test_a_mount_killed_before_it_removes_what_arrived_damaged_leaves_the_right_
 ) -> None:
     with bad_line(facility) as (line, reached):
         line.befall(Mishap(Harm.DAMAGE, upward=True, after=2**20))
-        crash_at(mounts, reached, "damaged", monkeypatch)
-        (left,) = stored(facility, "damaged")
+        crash_at(mounts, reached, DAMAGED, monkeypatch)
+        (left,) = stored(facility, DAMAGED)
         assert left != CONTENT
         point = mounts.mount(reached)
         until(lambda: not unfinished(mounts) and not staged(mounts))
-        assert stored(facility, "damaged") == [CONTENT]
-        assert (point / DATASET / "damaged").read_bytes() == CONTENT
+        assert stored(facility, DAMAGED) == [CONTENT]
+        assert (point / DATASET / DAMAGED).read_bytes() == CONTENT
         assert mounts.unmount(point).returncode == 0
 
 
