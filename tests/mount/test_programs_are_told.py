@@ -56,7 +56,7 @@ STORED_FILE = {
     "rsync": 'rsync -a "$1" "$2"',
     "rsync --inplace": 'rsync -a --inplace "$1" "$2"',
     "sed": 'sed -i s/old/new/ "$2"',
-    "vim": 'vim -es -N -u NONE -c "set backupskip=" -c "%s/old/new/" -c wq "$2"',
+    "vim": '$(command -v vim || echo vi) -es -Nu NONE -c "set bsk=" -c "%s/old/new/" -c wq "$2"',
     "bash": "bash -c \"cat '$1' >> '$2'\"",
     "gio": 'gio save "$2" < "$1"',
 }
