@@ -41,11 +41,10 @@ from icatfs.sharing import service_nursery
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-    from types import TracebackType
-    from typing import Self
 
     from icatfs.content.cachefile import CacheFile
     from icatfs.content.store import ContentStore
+    from icatfs.content.stream import Pieces
     from icatfs.ids.unzip import Event
     from icatfs.values import ContentVersion, DatafileId, DatasetId
 
@@ -63,24 +62,11 @@ _FIRST_PAUSE_S = 5.0
 _LONGEST_PAUSE_S = 300.0
 
 
-class Body(Protocol):
-    """The bytes of a zip while they come: `icatfs.transport.ByteStream`, or a double."""
-
-    def __aiter__(self) -> AsyncIterator[bytes]: ...
-    async def __aenter__(self) -> Self: ...
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None: ...
-
-
 class Source(Protocol):
     """`icatfs.ids.zips.ZipSource`, or a double."""
 
     async def is_online(self, dataset: DatasetId) -> bool: ...
-    async def open(self, dataset: DatasetId, datafiles: Sequence[DatafileId] | None) -> Body: ...
+    async def open(self, dataset: DatasetId, datafiles: Sequence[DatafileId] | None) -> Pieces: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,13 +42,9 @@ _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 5.0
 
 
-class Body(Protocol):
-    """What a source opens: `icatfs.transport.ByteStream`, or a double."""
+class Pieces(Protocol):
+    """Bytes while they come."""
 
-    @property
-    def status(self) -> int: ...
-    @property
-    def length(self) -> int | None: ...
     def __aiter__(self) -> AsyncIterator[bytes]: ...
     async def __aenter__(self) -> Self: ...
     async def __aexit__(
@@ -57,6 +53,15 @@ class Body(Protocol):
         value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None: ...
+
+
+class Body(Pieces, Protocol):
+    """What a source opens: `icatfs.transport.ByteStream`, or a double."""
+
+    @property
+    def status(self) -> int: ...
+    @property
+    def length(self) -> int | None: ...
 
 
 class Source(Protocol):

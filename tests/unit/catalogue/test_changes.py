@@ -2,34 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 import trio
+from support.lookups import dataset, missing, names
 from trio.testing import wait_all_tasks_blocked
 
 from icatfs.catalogue.node import NodeKey
 from icatfs.errors import NotFound
 from icatfs.values import DatafileId, DatasetId, Kind
-
-if TYPE_CHECKING:
-    from icatfs.catalogue.node import Node
-    from icatfs.catalogue.tree import Catalogue
-
-
-async def dataset(catalogue: Catalogue, world: Any) -> Node:
-    node: Node = await world.walk(catalogue, "F/A/v1/ds")
-    world.icat.queries.clear()
-    return node
-
-
-async def names(catalogue: Catalogue, node: Node) -> list[str]:
-    return list((await catalogue.listing(node)).names())
-
-
-async def missing(catalogue: Catalogue, folder: Node, name: str) -> None:
-    with pytest.raises(NotFound):
-        await catalogue.lookup(folder, name)
 
 
 @pytest.mark.parametrize("is_listed", [True, False])

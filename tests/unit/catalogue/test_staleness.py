@@ -3,34 +3,16 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
+from support.lookups import dataset, names
 
 from icatfs.catalogue import shelf as shelf_module
 from icatfs.catalogue.naming import shown
 from icatfs.catalogue.node import NodeKey, nanoseconds
 from icatfs.errors import NotADirectory, NotFound
 from icatfs.values import Kind
-
-if TYPE_CHECKING:
-    from icatfs.catalogue.node import Node
-    from icatfs.catalogue.tree import Catalogue
-
-
-async def dataset(catalogue: Catalogue, world: Any) -> Node:
-    node: Node = await world.walk(catalogue, "F/A/v1/ds")
-    world.icat.queries.clear()
-    return node
-
-
-async def names(catalogue: Catalogue, node: Node) -> list[str]:
-    return list((await catalogue.listing(node)).names())
-
-
-async def missing(catalogue: Catalogue, folder: Node, name: str) -> None:
-    with pytest.raises(NotFound):
-        await catalogue.lookup(folder, name)
 
 
 async def test_a_listing_is_asked_for_again_when_its_time_is_over(world: Any) -> None:

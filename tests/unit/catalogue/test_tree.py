@@ -6,31 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
+from support.lookups import dataset, missing, names
 from trio.testing import wait_all_tasks_blocked
 
 from icatfs.catalogue import shelf as shelf_module
 from icatfs.catalogue.node import NodeKey, content_version
-from icatfs.errors import FacilityUnreachable, NotFound
+from icatfs.errors import FacilityUnreachable
 from icatfs.values import Kind
 
 if TYPE_CHECKING:
-    from icatfs.catalogue.node import Node
     from icatfs.catalogue.tree import Catalogue
-
-
-async def dataset(catalogue: Catalogue, world: Any) -> Node:
-    node: Node = await world.walk(catalogue, "F/A/v1/ds")
-    world.icat.queries.clear()
-    return node
-
-
-async def names(catalogue: Catalogue, node: Node) -> list[str]:
-    return list((await catalogue.listing(node)).names())
-
-
-async def missing(catalogue: Catalogue, folder: Node, name: str) -> None:
-    with pytest.raises(NotFound):
-        await catalogue.lookup(folder, name)
 
 
 async def test_walking_down_costs_one_query_for_each_level(world: Any) -> None:

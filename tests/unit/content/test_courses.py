@@ -2,34 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.plans import GIB, LIMITS, MIB, PRICES, all_limits, all_prices
 
 from icatfs.content import courses, plan
-from icatfs.content.costs import Prices
 from icatfs.content.courses import Content, Course, End, Trail
 from icatfs.content.plan import Limits
 
-MIB = 2**20
-GIB = 2**30
-LIMITS = Limits(glance=MIB, least_reach=16 * MIB, most_reach=16 * MIB, turn_s=10.0)
-PRICES = Prices(base_s=0.02, skip_s=1 / (2000 * MIB), rate=100.0 * MIB)
-"""A stream costs 20 ms, and 0.5 s for each GiB before it; a GiB arrives in 10 s."""
-
-limits = st.builds(
-    Limits,
-    streams=st.integers(1, 3),
-    window=st.integers(1, 20),
-    glance=st.integers(1, 20),
-    least_reach=st.integers(0, 10),
-    most_reach=st.integers(10, 20),
-    looks=st.integers(0, 3),
-    turn_s=st.floats(0, 50),
-)
-all_prices = st.builds(
-    Prices, base_s=st.floats(0.001, 10), skip_s=st.floats(0, 10), rate=st.floats(0.1, 100)
-)
+if TYPE_CHECKING:
+    from icatfs.content.costs import Prices
 
 LARGE = 1000 * MIB
 NOTHING = Trail()
@@ -268,7 +253,7 @@ trails = st.builds(
 )
 
 
-@given(st.integers(1, 50), st.data(), trails, all_prices, limits)
+@given(st.integers(1, 50), st.data(), trails, all_prices, all_limits)
 def test_a_course_begins_at_or_before_the_gap_and_stays_in_the_room(
     size: int, data: st.DataObject, before: Trail, prices: Prices, within: Limits
 ) -> None:

@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.plans import GIB, LIMITS, MIB, PRICES, all_limits, all_prices
 
 from icatfs.content import plan
-from icatfs.content.costs import Prices
-from icatfs.content.plan import (
-    Decision,
-    Join,
-    Limits,
-    Open,
-    Replace,
-    Stream,
-    Wait,
-)
+from icatfs.content.plan import Decision, Join, Limits, Open, Replace, Stream, Wait
 
-MIB = 2**20
-GIB = 2**30
-LIMITS = Limits(glance=MIB, least_reach=16 * MIB, most_reach=16 * MIB, turn_s=10.0)
-PRICES = Prices(base_s=0.02, skip_s=1 / (2000 * MIB), rate=100.0 * MIB)
-"""A stream costs 20 ms, and 0.5 s for each GiB before it; a GiB arrives in 10 s."""
+if TYPE_CHECKING:
+    from icatfs.content.costs import Prices
+
 NOW = 100.0
 
 
@@ -223,22 +215,9 @@ streams = st.lists(
     ),
     max_size=3,
 )
-limits = st.builds(
-    Limits,
-    streams=st.integers(1, 3),
-    window=st.integers(1, 20),
-    glance=st.integers(1, 20),
-    least_reach=st.integers(0, 10),
-    most_reach=st.integers(10, 20),
-    looks=st.integers(0, 3),
-    turn_s=st.floats(0, 50),
-)
-all_prices = st.builds(
-    Prices, base_s=st.floats(0.001, 10), skip_s=st.floats(0, 10), rate=st.floats(0.1, 100)
-)
 
 
-@given(streams, limits, all_prices, st.integers(0, 40), st.booleans())
+@given(streams, all_limits, all_prices, st.integers(0, 40), st.booleans())
 def test_every_decision_can_be_carried_out(
     running: list[Stream], within: Limits, prices: Prices, gap: int, others: bool
 ) -> None:
@@ -261,7 +240,7 @@ def test_every_decision_can_be_carried_out(
             assert len(running) >= within.streams
 
 
-@given(streams, limits, all_prices, st.integers(0, 40))
+@given(streams, all_limits, all_prices, st.integers(0, 40))
 def test_nobody_waits_while_a_stream_only_reads_ahead(
     running: list[Stream], within: Limits, prices: Prices, gap: int
 ) -> None:
