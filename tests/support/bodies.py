@@ -55,6 +55,8 @@ class FakeSource:
     open_now: int = 0
     most_open: int = 0
     sent: int = 0
+    longest_unread_s: float = 0.0
+    """For how long an answer had more to send, and nobody took it."""
 
     async def __call__(self, version: ContentVersion, offset: int) -> FakeBody:
         self.requests.append((version.datafile, offset))
@@ -82,6 +84,7 @@ class FakeBody:
             flipped = data[fault.corrupt_at] ^ 1
             data = data[: fault.corrupt_at] + bytes([flipped]) + data[fault.corrupt_at + 1 :]
         self._data = data + bytes(fault.surplus)
+        self._taken_s = trio.current_time()
         length = len(data) - self._position if source.declares else None
         self.length = length if fault.announce is None else fault.announce
 
@@ -97,11 +100,23 @@ class FakeBody:
         traceback: TracebackType | None,
     ) -> None:
         self._source.open_now -= 1
+        self._asked()
 
     def __aiter__(self) -> Self:
         return self
 
+    def _asked(self) -> None:
+        unread_s = trio.current_time() - self._taken_s
+        self._source.longest_unread_s = max(self._source.longest_unread_s, unread_s)
+
     async def __anext__(self) -> bytes:
+        self._asked()
+        try:
+            return await self._next()
+        finally:
+            self._taken_s = trio.current_time()
+
+    async def _next(self) -> bytes:
         await trio.sleep(self._source.pace_s)
         fault = self._fault
         marks = (fault.break_at, fault.end_at, fault.stall_at)
