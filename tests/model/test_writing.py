@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     from support.mounts import Mounts
 
 LONG = bool(os.environ.get("ICATFS_LONG"))
-SEED = int(os.environ.get("ICATFS_SEED", "1"))
+SEED = int(os.environ.get("ICATFS_SEED", "5"))
 VISIT = "ESNF/12100409-ST/1.1-P"
 FOLDERS = ["scan", "raw", "scan/in", "raw/in"]
 NAMES = [f"{folder}{name}" for folder in ("", *(f"{one}/" for one in FOLDERS))

@@ -30,7 +30,7 @@ class Mounts:
     folder: Path
     made: list[Path] = field(default_factory=list)
 
-    def run(self, *arguments: object, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: object, timeout_s: float = 100) -> subprocess.CompletedProcess[str]:
         """Run a sub-command of icatfs and return how it ended."""
         return subprocess.run(
             [*PROGRAM, *map(str, arguments)],
