@@ -94,7 +94,7 @@ vain; of others no more is read through than an eighth of their room (13, 14, 20
 
 * there are never more streams than places, those that are ending included;
 * a stream begins at a missing byte, and not behind the gap that it was opened for;
-* no two streams of a file go on for the same byte, but where both stand at it, until one moves;
+* no two streams of a file go on for the same byte, but where both stand at it, and in step;
 * who waits is joined to a stream that has not passed his gap, or is in the queue, and nobody is in
   the queue while a place is free;
 * after every piece a stream is asked whether it goes on: it never waits for a reader.
@@ -102,12 +102,13 @@ vain; of others no more is read through than an eighth of their room (13, 14, 20
 **Bounds**, whatever is read, in whatever order, by however many:
 
 * *bytes*: of a file that fits, of which nothing is given back, at most 17/16 of its size is
-  fetched, and a piece for each stream that was closed (what was in flight). For a stream begins at
-  a missing byte, a byte that is missing comes once, and those that come again (20) are counted,
-  file by file. Reading in sequence, with strides, backwards, at two places, by fifty readers at
-  once, or one slice, leaves nothing in its wake and fetches no byte twice. Of a file that does not
-  fit a read costs at most an eighth of the room to come to, and a stream at most what it reads
-  ahead: a first window, or 8 times what was read in order there;
+  fetched, and a piece for each stream that was closed (what was in flight), unless two streams come
+  to one place at the same moment and go on in step. For a stream begins at a missing byte, a byte
+  that is missing comes once, and those that come again (20) are counted, file by file. Reading in
+  sequence, with strides, backwards, at two places, by fifty readers at once, or one slice, leaves
+  nothing in its wake and fetches no byte twice. Of a file that does not fit a read costs at most an
+  eighth of the room to come to, and a stream at most what it reads ahead: a first window, or 8
+  times what was read in order there;
 * *requests*: in sequence 1 if the reader keeps up, else O(log size). At random, in a file that
   fits, what can be rented for the price of a sweep, or the first eight if that is less, and a few
   for what the sweep leaves;
