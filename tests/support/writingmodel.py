@@ -11,6 +11,7 @@ to replace, or nothing.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
 Content = bytes | None
+_FEW = 4
+"""Bytes that a bad line has damaged in one upload, at most."""
 
 
 @dataclass
@@ -93,6 +96,17 @@ class Model:
             if one.is_due and not any(later.contents & here for later in after):
                 lost.append(one)
         return lost
+
+    def may_be_damaged(self, name: str, found: Content) -> bool:
+        """Whether these bytes may be what arrived of an upload that failed, until it is removed."""
+        contents = [
+            one for afloat in self.afloat if name in afloat.names for one in afloat.contents
+        ]
+        return any(
+            len(found) == len(one) and sum(map(operator.ne, found, one)) <= _FEW
+            for one in contents
+            if found is not None
+        )
 
     def moved(self, name: str, new: str) -> None:
         """A file was renamed."""
