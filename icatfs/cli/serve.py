@@ -23,6 +23,8 @@ from icatfs.config import Config
 from icatfs.errors import IcatfsError
 from icatfs.icat.session import Credentials
 
+log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, slots=True)
 class Launch:
@@ -87,14 +89,17 @@ def main() -> None:
         code = exits.exit_code(error)
         if not reported:
             _report(Report(error=str(error), code=code))
-        logging.getLogger(__name__).error("%s", error)
+        log.error("%s", error)
         sys.exit(code)
 
 
 def _report(report: Report) -> None:
-    """Write the one line, then let go of the terminal's pipe."""
-    sys.stdout.buffer.write(msgspec.json.encode(report) + b"\n")
-    sys.stdout.flush()
+    """Write the one line, then let go of the terminal's pipe; a mount goes on without one."""
+    try:
+        sys.stdout.buffer.write(msgspec.json.encode(report) + b"\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        log.warning("icatfs mount was ended before it could be told: %s", report.error or "mounted")
     with open(os.devnull, "wb") as nothing:
         os.dup2(nothing.fileno(), sys.stdout.fileno())
 
