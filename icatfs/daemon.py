@@ -132,6 +132,7 @@ async def run(config: Config, credentials: Credentials, on_ready: Ready) -> None
             where, mode = config.mountpoint, services.config.mode
             log.info("%s is mounted at %s (--mode %s)", services.icat.url, where, mode)
             on_ready(remarks)
+            services.transport.prepare()
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_stop_on_signal, nursery.cancel_scope)

@@ -156,8 +156,8 @@ class Transport:
         place: the reader asks again for the rest.
         """
 
-        if lane is Lane.BULK and self._mover is not None:
-            self._mover.prepare()
+        if lane is Lane.BULK:
+            self.prepare()
 
         async def attempt() -> ByteStream:
             slot = await self._admission.acquire(lane, gives_way=gives_way)
@@ -209,6 +209,11 @@ class Transport:
         return await self.open_stream(
             "GET", url, lane=Lane.BULK, params=params, headers=headers, gives_way=gives_way
         )
+
+    def prepare(self) -> None:
+        """Large bodies will come or go soon: start now what moves them, which takes a moment."""
+        if self._mover is not None:
+            self._mover.prepare()
 
     async def send(
         self,
@@ -270,8 +275,8 @@ class Transport:
         if Lane.of_upload(length) is not Lane.BULK:
             return False
         waits = length is None or length > _WORTH_A_START
-        if self._mover is not None and not waits:
-            self._mover.prepare()
+        if not waits:
+            self.prepare()
         return can_move(self._mover, url, waits=waits)
 
     async def _send_moved(self, head: httpx.Request, body: FileBody, length: int | None) -> Answer:

@@ -107,6 +107,12 @@ def test_reading_leaves_no_descriptors_and_little_memory(
     assert mounts.unmount(point).returncode == 0
 
 
+def test_the_worker_is_there_before_anybody_reads(mounts: Mounts, facility: FacilityHandle) -> None:
+    point = mounts.mount(facility, user="simple/root")
+    until(lambda: mover_of(mounts, point)["pid"] is not None)
+    assert mover_of(mounts, point)["streams"] == 0
+
+
 def test_the_worker_dies_with_its_mount(mounts: Mounts, facility: FacilityHandle) -> None:
     point = mounts.mount(facility, user="simple/root")
     (point / IMAGES / "image-0002.raw").read_bytes()
