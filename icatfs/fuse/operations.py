@@ -96,9 +96,10 @@ class Operations(pyfuse3.Operations):
 
     supports_dot_lookup = False
     enable_writeback_cache = False
-    """With it, small writes are 2.5 times as fast, but a full disk is no longer told by the write
-    that did not fit, nothing is there to be sent while a file is written, and the kernel trusts its
-    own sizes and times for good, whatever the catalogue says (measured: docs/performance.md)."""
+    """With it a full disk is no longer told by the write that did not fit, nothing is there to be
+    sent while a file is written, and the kernel trusts its own sizes and times for good, whatever
+    the catalogue says. And small writes gain nothing, as long as the kernel asks for an attribute
+    before each (measured: docs/performance.md)."""
     enable_acl = False
 
     def __init__(self, filesystem: FileSystem[Any], on_init: Callable[[], None]) -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
 PIECE = bytes(1_000_000)
-PIECES = 20
+PIECES = 40
 
 
 async def sending(receive: Any, send: Any) -> None:
