@@ -2,10 +2,9 @@
 
 Forces, each measured (Linux 6.18, libfuse 3.14):
 
-* Twelve reads that wait stop every other read of a mount, for 12 is the kernel's default of
-  requests in the background. It is raised right after the kernel has introduced itself: requests
-  that wait already would not be freed by raising it later. Where it cannot be raised, eight reads
-  may wait; one more is told so after a moment.
+* Twelve reads that wait stop every other read of a mount, as long as the kernel keeps to its own
+  limit of requests in the background (`icatfs.fuse.greeting`). Where it has to, eight reads may
+  wait; one more is told so after a moment.
 * The kernel's loop ends only when every handler has: who waits is woken before it is told to end,
   and also when the connection has gone, as after ``umount`` with a reader killed meanwhile.
 * A notification can put the calling thread to sleep until a request is answered, so it is never
@@ -23,9 +22,7 @@ import math
 import os
 import queue
 import select
-import subprocess
 import threading
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +30,7 @@ import pyfuse3
 import trio
 
 from icatfs.errors import MountError
+from icatfs.fuse.greeting import greet
 from icatfs.fuse.mountpoint import mounted_at
 from icatfs.fuse.operations import Operations
 
@@ -45,6 +43,7 @@ log = logging.getLogger(__name__)
 
 _READ_AHEAD_KB = 1024
 BACKGROUND = 1000
+_MOST_BACKGROUND = (1 << 16) - 1
 KERNELS_BACKGROUND = 12
 _FEW_READS = 8
 """So many waiting reads leave the kernel some of its twelve for others."""
@@ -112,21 +111,23 @@ async def serve(
 ) -> None:
     """Mount and serve until unmounted or cancelled, then unmount.
 
-    ``background`` is how many requests may be under way in the kernel; where it has to stay at the
-    kernel's twelve, only eight reads wait for the archive at once. ``on_ready`` is called when
-    requests are answered. Raises `MountError` when the mount cannot be made.
+    ``background`` is how many requests may be under way in the kernel; where that is the kernel's
+    own twelve, only eight reads wait for the archive at once. ``on_ready`` is called when requests
+    are answered. Raises `MountError` when the mount cannot be made.
     `icatfs.fuse.mountpoint.prepare` has looked at the mount point before.
     """
-    greeted = trio.Event()
-    _mount(
-        Operations(filesystem, greeted.set), mountpoint, _options(filesystem, source, fuse_options)
-    )
+    _mount(Operations(filesystem), mountpoint, _options(filesystem, source, fuse_options))
     notifier = notifier or KernelNotifier()
     ended = False
     try:
+        granted = granted_background(background)
+        if granted == KERNELS_BACKGROUND:
+            filesystem.limit_waiting(_FEW_READS)
+        await greet(fuse_descriptor(), granted)
+        await trio.to_thread.run_sync(tune, mountpoint)
         notifier.start()
+        on_ready()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_greet, greeted, mountpoint, filesystem, background, on_ready)
             nursery.start_soon(_watch_connection, filesystem)
             await _answer(filesystem, max_tasks)
             nursery.cancel_scope.cancel()
@@ -181,35 +182,16 @@ async def _answer(filesystem: FileSystem[Any], max_tasks: int) -> None:
                 shield.deadline = trio.current_time() + _GRACE_S
 
 
-async def _greet(
-    greeted: trio.Event,
-    mountpoint: Path,
-    filesystem: FileSystem[Any],
-    background: int,
-    on_ready: Callable[[], None],
-) -> None:
-    """The kernel has our answer to its introduction: tune it, then say that we are ready."""
-    await greeted.wait()
-    mounted = mounted_at(mountpoint)
-    if mounted is not None:
-        is_raised = await trio.to_thread.run_sync(
-            partial(tune, mounted.device, background=background)
-        )
-        if not is_raised:
-            filesystem.limit_waiting(_FEW_READS)
-    on_ready()
-
-
 async def _watch_connection(filesystem: FileSystem[Any]) -> None:
     """Wake all waiters when the connection to the kernel has gone: nobody waits for them."""
     poll = select.poll()
-    poll.register(_fuse_descriptor(), 0)
+    poll.register(fuse_descriptor(), 0)
     while not poll.poll(0):  # noqa: ASYNC110 - the kernel sets no event of ours
         await trio.sleep(_LOOK_S)
     filesystem.shut_down()
 
 
-def _fuse_descriptor() -> int:
+def fuse_descriptor() -> int:
     """Our end of the connection. There is one mount per process, and pyfuse3 keeps it to itself."""
     for name in sorted(os.listdir("/proc/self/fd"), key=int, reverse=True):
         try:
@@ -220,50 +202,38 @@ def _fuse_descriptor() -> int:
     raise MountError("the connection to the kernel was lost while mounting")
 
 
-def tune(device: str, sys: Path = Path("/sys"), *, background: int = BACKGROUND) -> bool:
-    """Raise what the kernel's defaults keep small; ``device`` is ``major:minor``.
-
-    Returns whether many reads may wait. Where something cannot be raised, the log says what that
-    means, and the mount works on.
-    """
-    read_ahead = sys / "class" / "bdi" / device / "read_ahead_kb"
-    error = _set(read_ahead, _READ_AHEAD_KB)
-    if error:
-        log.info(
-            "only root can set %s to %d, with which reading is faster", read_ahead, _READ_AHEAD_KB
-        )
-    connection = sys / "fs" / "fuse" / "connections" / device.partition(":")[2]
-    if not connection.exists():
-        _mount_connections(connection.parent)
+def granted_background(wanted: int, sys: Path = Path("/sys")) -> int:
+    """How many requests the kernel will have under way; the log says where these are few."""
     most = _number(sys / "module" / "fuse" / "parameters" / "max_user_bgreq")
-    wanted = min(background, most) if most is not None and os.getuid() != 0 else background
+    granted = min(wanted, _MOST_BACKGROUND)
+    if most is not None and os.getuid() != 0:
+        granted = min(granted, most)
+    if granted > KERNELS_BACKGROUND:
+        return granted
+    log.warning(
+        "the kernel lets %d requests wait: only %d reads wait for the archive at once, others fail"
+        " with EBUSY; remedy: a larger max_background (and fuse.max_user_bgreq)",
+        KERNELS_BACKGROUND,
+        _FEW_READS,
+    )
+    return KERNELS_BACKGROUND
+
+
+def tune(mountpoint: Path, sys: Path = Path("/sys")) -> None:
+    """Let the kernel read ahead further than it does by itself; touches nothing in the mount.
+
+    Where that cannot be, and where the kernel will end what takes long, the log says so.
+    """
+    mounted = mounted_at(mountpoint)
+    if mounted is not None:
+        read_ahead = sys / "class" / "bdi" / mounted.device / "read_ahead_kb"
+        if _set(read_ahead, _READ_AHEAD_KB):
+            log.info(
+                "only root can set %s to %d, with which reading is faster",
+                read_ahead,
+                _READ_AHEAD_KB,
+            )
     _warn_of_timeouts()
-    if wanted <= KERNELS_BACKGROUND:
-        log.warning(
-            "max_background stays at %d: only %d reads wait for the archive at once, others fail"
-            " with EBUSY; remedy: a larger max_background",
-            KERNELS_BACKGROUND,
-            _FEW_READS,
-        )
-        return False
-    error = _set(connection / "max_background", wanted)
-    error = error or _set(connection / "congestion_threshold", wanted * 3 // 4)
-    if error:
-        log.warning(
-            "cannot raise max_background (%s): only %d reads wait for the archive at once, others "
-            "fail with EBUSY; remedy: mount -t fusectl fusectl %s, then mount again",
-            error,
-            _FEW_READS,
-            connection.parent,
-        )
-    return error is None
-
-
-def _mount_connections(folder: Path) -> None:
-    """The files of a connection are in a file system of their own, which systemd mounts."""
-    if os.getuid() == 0 and folder.is_dir():
-        command = ["mount", "-t", "fusectl", "fusectl", str(folder)]
-        subprocess.run(command, capture_output=True, check=False)
 
 
 def _set(path: Path, value: int) -> OSError | None:

@@ -15,8 +15,8 @@ from pathlib import Path
 import pyfuse3
 import trio
 
-from icatfs.fuse.kernel import tune
-from icatfs.fuse.mountpoint import mounted_at
+from icatfs.fuse.greeting import greet
+from icatfs.fuse.kernel import BACKGROUND, fuse_descriptor, tune
 
 _TIMEOUT_S = 60.0
 _TIMES = ("st_atime_ns", "st_mtime_ns", "st_ctime_ns")
@@ -149,12 +149,10 @@ def main(folder: Path, mountpoint: Path) -> None:
     pyfuse3.init(Bare(folder), os.fspath(mountpoint), options)
 
     async def serve() -> None:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(pyfuse3.main)
-            mounted = await trio.to_thread.run_sync(mounted_at, mountpoint)
-            assert mounted is not None
-            await trio.to_thread.run_sync(tune, mounted.device)
-            print("ready", flush=True)
+        await greet(fuse_descriptor(), BACKGROUND)
+        await trio.to_thread.run_sync(tune, mountpoint)
+        print("ready", flush=True)
+        await pyfuse3.main()
 
     try:
         trio.run(serve)

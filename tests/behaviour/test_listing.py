@@ -119,10 +119,12 @@ def test_the_kernel_is_told_to_read_ahead_and_to_let_many_wait(mount: MemoryMoun
     assert mounted is not None
     minor = mounted.device.partition(":")[2]
     connection = Path("/sys/fs/fuse/connections") / minor
-    if os.getuid() != 0 and not connection.exists():
-        pytest.skip("fusectl is not mounted")
+    if not connection.exists():
+        if os.getuid() != 0:
+            pytest.skip("fusectl is not mounted, and only root can mount it")
+        subprocess.run(["mount", "-t", "fusectl", "fusectl", str(connection.parent)], check=True)
     assert int((connection / "max_background").read_text()) >= 1000
-    assert int((connection / "congestion_threshold").read_text()) >= 200
+    assert int((connection / "congestion_threshold").read_text()) >= 750
     read_ahead = Path(f"/sys/class/bdi/{mounted.device}/read_ahead_kb")
     assert read_ahead.read_text() == "1024\n"
 

@@ -1,63 +1,65 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from icatfs.fuse.kernel import KernelNotifier, tune
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from icatfs.fuse import kernel
+from icatfs.fuse.kernel import KernelNotifier, granted_background, tune
 
 
 @pytest.fixture
-def sys(tmp_path: Path) -> Path:
+def sys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The part of /sys that a mount with the device number 0:39 has."""
     for path in ("class/bdi/0:39/read_ahead_kb", "module/fuse/parameters/max_user_bgreq"):
         (tmp_path / path).parent.mkdir(parents=True)
         (tmp_path / path).write_text("128")
-    connection = tmp_path / "fs/fuse/connections/39"
-    connection.mkdir(parents=True)
-    for name in ("max_background", "congestion_threshold"):
-        (connection / name).write_text("12")
+    monkeypatch.setattr(kernel, "mounted_at", lambda _: SimpleNamespace(device="0:39"))
     return tmp_path
 
 
-def test_a_mount_reads_ahead_and_lets_many_wait(sys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.getuid", lambda: 0)
-    assert tune("0:39", sys)
+def test_a_mount_reads_ahead(sys: Path) -> None:
+    tune(Path("/mnt"), sys)
     assert (sys / "class/bdi/0:39/read_ahead_kb").read_text() == "1024"
-    assert (sys / "fs/fuse/connections/39/max_background").read_text() == "1000"
-    assert (sys / "fs/fuse/connections/39/congestion_threshold").read_text() == "750"
+
+
+def test_who_may_not_raise_the_reading_ahead_is_told_what_that_means(
+    sys: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = sys / "class/bdi/0:39/read_ahead_kb"
+    path.unlink()
+    path.mkdir()
+    with caplog.at_level(logging.INFO):
+        tune(Path("/mnt"), sys)
+    assert "only root can set" in caplog.text
+
+
+def test_root_has_as_many_requests_under_way_as_he_wants(
+    sys: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.getuid", lambda: 0)
+    assert granted_background(1000, sys) == 1000
+    assert granted_background(1 << 20, sys) == (1 << 16) - 1
 
 
 def test_an_ordinary_user_goes_as_far_as_the_module_lets(
     sys: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("os.getuid", lambda: 1000)
-    tune("0:39", sys)
-    assert (sys / "fs/fuse/connections/39/max_background").read_text() == "128"
+    assert granted_background(1000, sys) == 128
+    assert granted_background(100, sys) == 100
 
 
-def test_what_cannot_be_raised_is_told_with_its_remedy(
-    sys: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("wanted", [0, 5, 12])
+def test_where_few_can_wait_the_log_says_so(
+    sys: Path, caplog: pytest.LogCaptureFixture, wanted: int
 ) -> None:
-    monkeypatch.setattr("os.getuid", lambda: 1000)
-    path = sys / "fs/fuse/connections/39/max_background"
-    path.unlink()
-    path.mkdir()
     with caplog.at_level(logging.WARNING):
-        assert not tune("0:39", sys)
+        assert granted_background(wanted, sys) == 12
     assert "only 8 reads wait" in caplog.text
-    assert "remedy: mount -t fusectl" in caplog.text
-
-
-def test_the_kernels_own_limit_can_be_kept(sys: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.WARNING):
-        assert not tune("0:39", sys, background=12)
-    assert (sys / "fs/fuse/connections/39/max_background").read_text() == "12"
-    assert "only 8 reads wait" in caplog.text
+    assert "remedy: a larger max_background" in caplog.text
 
 
 def test_nothing_is_told_to_a_kernel_that_has_no_mount() -> None:

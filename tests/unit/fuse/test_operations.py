@@ -27,7 +27,7 @@ def services(tmp_path: Path) -> FakeServices:
 
 @pytest.fixture
 def operations(services: FakeServices) -> Operations:
-    return Operations(services.filesystem, lambda: None)
+    return Operations(services.filesystem)
 
 
 async def walk(operations: Operations, path: str) -> pyfuse3.EntryAttributes:
@@ -111,7 +111,7 @@ async def test_nothing_but_fuse_errors_leaves_the_boundary(
 
 
 def test_every_handler_is_inside_the_boundary() -> None:
-    bare = {"init", "forget"}
+    bare = {"forget"}
     handlers: dict[str, Any] = {
         name: method
         for name, method in vars(Operations).items()
