@@ -139,7 +139,7 @@ class Changing:
         """Write all of ``data``; returns how much that is."""
         handle = self._draft_handle(fh)
         with self._entries.reporting(handle.inode.number):
-            if handle.draft.is_stored:
+            if handle.draft.is_final:
                 await handle.draft.revise()
             return handle.draft.write(offset, data)
 
@@ -326,7 +326,7 @@ class Changing:
 
 async def _cut(draft: Draft, size: int) -> None:
     """Cut or extend a draft, as a new version where it is stored already."""
-    if draft.is_stored and size != draft.node.size:
+    if draft.is_final and size != draft.node.size:
         await draft.revise()
     draft.truncate(size)
 

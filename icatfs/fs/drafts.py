@@ -134,11 +134,16 @@ class Draft:
 
     @property
     def is_stored(self) -> bool:
-        """Whether the facility has its bytes, so that `revise` must come before a write."""
+        """Whether the facility has its bytes."""
         return self.published or self.staged.row is not None
 
+    @property
+    def is_final(self) -> bool:
+        """Whether its bytes were declared final, so that `revise` must come before a write."""
+        return self.is_stored or self.staged.is_sealed
+
     async def revise(self) -> None:
-        """Make it writable after it was published: as a new version of what is stored.
+        """Make it writable after it was sent: as a new version of what is stored, if it is.
 
         Raises NotPermitted where stored files cannot be replaced, NoSpace, StagingFailed.
         """
@@ -147,6 +152,8 @@ class Draft:
                 await self._publisher.publish(self)
             if self.published:
                 await self._publisher.revise(self)
+            elif self.staged.is_sealed:
+                await self.staged.unseal()
 
     def write(self, offset: int, data: bytes) -> int:
         """Write all of ``data``; NoSpace, Busy while it is sent, NotPermitted once it is stored."""

@@ -274,11 +274,16 @@ class Draft(Protocol):
 
     @property
     def is_stored(self) -> bool:
-        """Whether the facility has its bytes: then `revise` must come before a change."""
+        """Whether the facility has its bytes."""
+        ...
+
+    @property
+    def is_final(self) -> bool:
+        """Whether its bytes were declared final: then `revise` must come before a change."""
         ...
 
     async def revise(self) -> None:
-        """Make it a new version of what is stored; raises `NotPermitted`."""
+        """Make it writable, as a new version where it is stored; raises `NotPermitted`."""
         ...
 
     def write(self, offset: int, data: bytes) -> int: ...

@@ -252,6 +252,7 @@ class Writing:
 
     async def unlink(self, folder: Node, node: Node, process: int) -> None:
         """Remove a file in the name of a process; see `Removing.unlink`."""
+        await self._services.area.settle()
         await self._removing.unlink(folder, node, process)
 
     async def rmdir(self, folder: Node, node: Node) -> None:
@@ -268,6 +269,7 @@ class Writing:
             if self.publishing.watcher is not None:
                 self.publishing.watcher.renamed(node, renamed, names)
 
+        await self._services.area.settle()
         action = partial(self._renaming.rename, folder, node, new_folder, new_name, replace=replace)
         return await self._unattended.run(action, alone)
 

@@ -32,6 +32,7 @@ import trio
 
 from icatfs.crashing import crash_point
 from icatfs.errors import ConfigError, IcatfsError
+from icatfs.sharing import service_nursery
 from icatfs.staging.journal import PENDING, Entry, Home, Journal, State
 from icatfs.staging.room import Room
 from icatfs.staging.staged import StagedFile, explained
@@ -47,6 +48,7 @@ T = TypeVar("T")
 
 JOURNAL = "journal.sqlite"
 _LOOKS, _LOOK_S = 3, 0.02
+_SOON_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,18 +98,25 @@ class Making:
 
 
 class StagingArea:
-    """The staging folder of one user at one facility."""
+    """The staging folder of one user at one facility.
 
-    def __init__(self, folder: Path, journal: Journal, making: Making, room: Room) -> None:
+    Invariant: ``_is_settling`` is true while a task brings the journal to the disk.
+    """
+
+    def __init__(
+        self, folder: Path, journal: Journal, making: Making, room: Room, nursery: trio.Nursery
+    ) -> None:
         # given
         self.folder = folder
         self.room = room
         self.journal = journal
         self._making = making
+        self._nursery = nursery
         # constant: the journal's connection takes one thread at a time
         self._one_thread = trio.CapacityLimiter(1)
         # mutable: the files that are open in this process
         self.opened: set[int] = set()
+        self._is_settling = False
 
     async def begin(self, dataset: DatasetId, name: str, shown: str) -> StagedFile:
         """A new, empty staged file, on record before the first byte.
@@ -118,6 +127,7 @@ class StagingArea:
             failure: OSError | None = None
             with self._making:
                 entry = await self.in_thread(self.journal.begin, dataset, name, shown)
+                self.settle_soon()
                 crash_point("begun")
                 try:
                     return self._new_file(entry)
@@ -248,6 +258,7 @@ class StagingArea:
     async def record_stored(self, entry: int) -> None:
         """The facility has a file of which nothing but the record is left here."""
         await self.in_thread(self.journal.move, entry, State.STORED)
+        self.settle_soon()
 
     async def abandon(self, entry: int) -> bool:
         """Forget a pending file and its bytes; False where somebody else has it, or nobody."""
@@ -259,6 +270,28 @@ class StagingArea:
     async def status(self) -> StagingStatus:
         """What is pending."""
         return StagingStatus(self.folder, tuple(await self.pending()))
+
+    async def settle(self) -> None:
+        """Return when the journal is on the disk as it is now. Raises NoSpace, StagingFailed."""
+        if not self.journal.is_settled:
+            await self.beside(self.journal.sync)
+
+    def settle_soon(self) -> None:
+        """Bring the journal to the disk, while others go on, and once for many records."""
+        if not self._is_settling:
+            self._is_settling = True
+            self._nursery.start_soon(self._settle_soon)
+
+    async def _settle_soon(self) -> None:
+        failure: IcatfsError | None = None
+        await trio.sleep(_SOON_S)
+        self._is_settling = False  # who records something from now on may be too late for this
+        try:
+            await self.settle()
+        except IcatfsError as error:
+            failure = error
+        if failure is not None:
+            log.warning("the journal may not be on the disk: %s", failure)
 
     async def in_thread(self, fn: Callable[..., T], *args: object) -> T:
         """Call the journal, in the one thread that may. Raises NoSpace, StagingFailed."""
@@ -311,7 +344,8 @@ async def open_folder(
     try:
         if home is not None:
             journal.settle(home)
-        yield StagingArea(folder, journal, making, room or Room(folder))
+        async with service_nursery() as nursery:
+            yield StagingArea(folder, journal, making, room or Room(folder), nursery)
     finally:
         making.close()
         journal.close()

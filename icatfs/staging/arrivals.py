@@ -51,8 +51,8 @@ if TYPE_CHECKING:
     from icatfs.icat.records import DatafileRow
     from icatfs.icat.session import SessionKeeper
     from icatfs.ids.client import IdsClient, Stored
-    from icatfs.staging.journal import Entry
-    from icatfs.staging.staged import Sealed, StagedFile
+    from icatfs.staging.journal import Entry, Sealed
+    from icatfs.staging.staged import StagedFile
     from icatfs.staging.uploader import Target
 
 log = logging.getLogger(__name__)
@@ -147,10 +147,7 @@ class Arrivals:
     async def is_there(self, entry: Entry) -> bool:
         """Whether the facility has the file that is on record, by name, size and CRC-32."""
         row = await self._keeper.run(self._icat.datafile_named, entry.dataset, entry.name)
-        sent = entry.size, entry.crc32
-        return (
-            row is not None and None not in sent and (row.size, parse_crc32(row.checksum)) == sent
-        )
+        return row is not None and entry.sealed is not None and is_same(row, entry.sealed)
 
     async def look_up(
         self, staged: StagedFile, sealed: Sealed, target: Target

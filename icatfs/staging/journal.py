@@ -8,20 +8,27 @@ are in the staging folder and must not be lost, whatever dies.
 A sealed file was not received, as far as the facility says; one that is sending may have been:
 whoever sends it again asks the catalogue first. So a file that is sent the moment it is sealed goes
 from begun to sending in one step, which is one write to the disk instead of two. A program that has
-a file open may write on after an upload failed: then the bytes no longer have the size and CRC-32
-on record, and such a file counts as begun.
+a file open may write on after an upload failed: then it is begun again.
 
-The journal is an SQLite database of its own with ``synchronous=FULL``: a transition is on the disk
-when the call returns. Calls take about a millisecond for that reason and are made in a thread. All
-mounts of one user at one facility share it; each transition is one statement.
+The journal is an SQLite database of its own with ``synchronous=FULL``: what a promise rests on is
+on the disk when the call returns. Two records are no promise. They are there when the process dies,
+but not at once when the machine does: that a file is begun, for its bytes are not on the disk
+either before somebody asks for that; and that it is stored, for without it the catalogue is asked,
+which knows. They get to the disk with the next record that must, or with `Journal.sync`; which has
+to come before anything is done to a stored file that lets the catalogue give another answer.
+
+Calls may take many milliseconds, as the disk does, and are made in a thread. All mounts of one user
+at one facility share a journal; each transition is one statement.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import time
 from collections.abc import Collection, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -29,6 +36,7 @@ from typing import TYPE_CHECKING, Any
 from icatfs.values import DatafileFormatId, DatafileId, DatasetId
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 _KEPT_S = 30 * 86400.0
@@ -59,10 +67,18 @@ FOLLOWING: Mapping[State, frozenset[State]] = {
 """Which state may follow which: a file that is sent at once is sealed in the same step; a sending
 one falls back to sealed when the upload fails, and stays if nobody knows whether it did; a state
 that follows itself has a new reason; a sealed file that is found at the facility is stored without
-having been sent again. One whose renaming failed has its name for the meantime again, and is begun
-again: nobody sends it under that."""
+having been sent again. Begun again is what is written to after an upload failed, and what has its
+name for the meantime again because a renaming failed: nobody sends it like that."""
 
 PENDING = frozenset({State.BEGUN, State.SEALED, State.SENDING})
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """The bytes of a staged file are final: their number and CRC-32."""
+
+    size: int
+    crc32: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +105,13 @@ class Entry:
     """What is to be done with it beyond sending it, by whoever made the plan."""
     damaged: DatafileId | None = None
     """The datafile as which it arrived damaged, to be removed if it is still there."""
+
+    @property
+    def sealed(self) -> Sealed | None:
+        """Its bytes as they were sealed."""
+        if self.size is None or self.crc32 is None or self.state is State.BEGUN:
+            return None
+        return Sealed(self.size, self.crc32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,9 +145,17 @@ def _marks(states: Collection[State]) -> str:
 
 
 class Journal:
-    """The journal of one user at one facility; safe to call from one thread at a time."""
+    """The journal of one user at one facility; safe to call from one thread at a time.
+
+    `sync` and `is_settled` may be called by another one meanwhile. Invariant: what was recorded
+    before ``_settled`` of ``_loose`` records without a promise is on the disk.
+    """
 
     def __init__(self, path: Path) -> None:
+        # constant: where SQLite writes first
+        self._log = path.with_name(path.name + "-wal")
+        # mutable
+        self._loose = self._settled = 0
         self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         self._connection.execute("PRAGMA busy_timeout = 10000")
         self._connection.execute("PRAGMA journal_mode = WAL")
@@ -144,6 +175,7 @@ class Journal:
 
     def settle(self, home: Home) -> None:
         """Say whose journal it is, and forget what was stored or abandoned long ago."""
+        self._connection.execute("PRAGMA user_version = 1")  # the log's name is on the disk then
         if self.home() is None:
             self._connection.execute("INSERT INTO home VALUES (?, ?)", (home.server, home.user))
         self._connection.execute(
@@ -160,11 +192,12 @@ class Journal:
     def begin(self, dataset: DatasetId, name: str, shown: str) -> int:
         """Record a new file; returns its id, never used twice."""
         now = time.time()
-        cursor = self._connection.execute(
-            "INSERT INTO staged (state, dataset, name, shown, begun, changed)"
-            " VALUES (?, ?, ?, ?, ?, ?)",
-            (State.BEGUN, dataset, name, shown, now, now),
-        )
+        with self._promising_nothing():
+            cursor = self._connection.execute(
+                "INSERT INTO staged (state, dataset, name, shown, begun, changed)"
+                " VALUES (?, ?, ?, ?, ?, ?)",
+                (State.BEGUN, dataset, name, shown, now, now),
+            )
         assert cursor.lastrowid is not None
         return cursor.lastrowid
 
@@ -184,12 +217,13 @@ class Journal:
         Raises ValueError for a transition that `FOLLOWING` does not have: a bug.
         """
         before = [one for one in State if state in FOLLOWING[one]]
-        cursor = self._connection.execute(
-            "UPDATE staged SET state = ?, size = coalesce(?, size), crc32 = coalesce(?, crc32),"
-            " mtime_ns = coalesce(?, mtime_ns), format = coalesce(?, format), reason = ?,"
-            f" changed = ? WHERE id = ? AND state IN ({_marks(before)})",
-            (state, size, crc32, mtime_ns, data_format, reason, time.time(), entry),
-        )
+        with self._promising_nothing() if state is State.STORED else nullcontext():
+            cursor = self._connection.execute(
+                "UPDATE staged SET state = ?, size = coalesce(?, size), crc32 = coalesce(?, crc32),"
+                " mtime_ns = coalesce(?, mtime_ns), format = coalesce(?, format), reason = ?,"
+                f" changed = ? WHERE id = ? AND state IN ({_marks(before)})",
+                (state, size, crc32, mtime_ns, data_format, reason, time.time(), entry),
+            )
         if cursor.rowcount != 1:
             found = self.entry(entry).state
             raise ValueError(f"staged file {entry} cannot become {state}: it is {found}")
@@ -232,6 +266,31 @@ class Journal:
             " AND plan IS NOT NULL ORDER BY id"
         )
         return [_entry(row) for row in rows]
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether all that was recorded is on the disk."""
+        return self._settled == self._loose
+
+    def sync(self) -> None:
+        """Return when all that was recorded before is on the disk."""
+        recorded = self._loose
+        descriptor = os.open(self._log, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        self._settled = max(self._settled, recorded)
+
+    @contextmanager
+    def _promising_nothing(self) -> Iterator[None]:
+        """What is recorded in this block gets to the disk later."""
+        self._connection.execute("PRAGMA synchronous = NORMAL")
+        try:
+            yield
+        finally:
+            self._loose += 1
+            self._connection.execute("PRAGMA synchronous = FULL")
 
     def close(self) -> None:
         """Close the database."""

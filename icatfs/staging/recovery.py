@@ -5,8 +5,8 @@
 | begun | what was written | nothing: the writer did not finish, it must not look whole |
 | sealed | those that were sealed | look in the catalogue: there already, or send it |
 | sending | those that were sealed | the same: the answer may have been lost on its way |
-| sending | none | look in the catalogue: stored, and not recorded on a full disk, or lost |
-| either | others | like begun: written to after a failure, or lost with the power |
+| sending | none, or others | look in the catalogue: stored, and that was not recorded, or lost |
+| sealed | others | like begun: lost with the power, against all rules |
 | stored, abandoned | any | removed |
 
 A file that is not whole is kept and listed, and sent when the user names it, as it is then. A file
@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING
 
 from icatfs.errors import FacilityTimeout, FacilityUnreachable, IcatfsError, ShuttingDown
 from icatfs.staging.journal import PENDING, State
-from icatfs.staging.staged import Sealed
 from icatfs.staging.uploader import Target
 
 if TYPE_CHECKING:
@@ -143,15 +142,22 @@ class Recovery:
         await self._area.record_stored(listed.id)
         return True
 
+    async def _has_arrived(self, entry: Entry) -> bool:
+        if entry.state is not State.SENDING:
+            return False
+        if entry.plan is not None:
+            return await self._swaps.has_arrived(entry)
+        return await self._uploader.has_arrived(entry)
+
     async def _recover(self, entry: Entry, staged: StagedFile, *, by_name: bool) -> Result:
         sealed = await staged.measure()
-        is_whole = entry.state is not State.BEGUN and sealed == Sealed(
-            entry.size or 0, entry.crc32 or 0
-        )
+        is_whole = sealed == entry.sealed
+        if entry.sealed is not None and not is_whole and await self._has_arrived(entry):
+            sealed, is_whole = entry.sealed, True  # its bytes are not needed any more
         if not is_whole and not by_name:
             why = "the program that wrote it did not finish"
             if entry.state is not State.BEGUN:
-                why = "its bytes have changed since it was closed"
+                why = "its bytes are not those that were closed: the local disk has lost them"
             log.warning("%s is kept, and not sent by itself: %s", entry.shown, why)
             return Result(entry.id, entry.shown, Fate.INCOMPLETE, why)
         if not is_whole:

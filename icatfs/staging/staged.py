@@ -6,7 +6,6 @@ import errno
 import os
 import time
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -15,7 +14,7 @@ from isal.isal_zlib import crc32
 
 from icatfs.crashing import crash_point
 from icatfs.errors import IcatfsError, NoSpace, StagingFailed
-from icatfs.staging.journal import PENDING, State
+from icatfs.staging.journal import PENDING, Sealed, State
 from icatfs.transport import FileBody, Ready
 
 if TYPE_CHECKING:
@@ -32,14 +31,6 @@ if TYPE_CHECKING:
 _CHUNK = 1 << 20
 _LAST_RECORD_S = 10.0
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-
-
-@dataclass(frozen=True, slots=True)
-class Sealed:
-    """The bytes of a staged file are final: their number and CRC-32."""
-
-    size: int
-    crc32: int
 
 
 class StagedFile:
@@ -149,7 +140,7 @@ class StagedFile:
         self.mtime_ns = time.time_ns()
 
     async def sync(self) -> None:
-        """Return when the bytes are on the disk, and their name. Raises NoSpace, StagingFailed.
+        """Return when the bytes are on the disk, and what they are. Raises NoSpace, StagingFailed.
 
         The file may be closed meanwhile.
         """
@@ -160,6 +151,7 @@ class StagedFile:
         try:
             await self._area.beside(os.fsync, descriptor)
             await self._area.beside(_sync_folder, self._area.folder)
+            await self._area.settle()
         finally:
             os.close(descriptor)
 
@@ -184,6 +176,15 @@ class StagedFile:
         )
         crash_point("sealed")
         return sealed
+
+    @property
+    def is_sealed(self) -> bool:
+        """Whether `unseal` must come before a change: it was to be sent, and could not be."""
+        return self.state in (State.SEALED, State.SENDING) and not self._is_frozen
+
+    async def unseal(self) -> None:
+        """Record that its bytes are about to change. Raises NoSpace, StagingFailed."""
+        await self.move(State.BEGUN, reason="written to after it could not be sent")
 
     async def measure(self) -> Sealed:
         """Size and CRC-32 of the bytes as they are; nobody may close it meanwhile."""
@@ -216,6 +217,8 @@ class StagedFile:
         )
         await self._area.in_thread(record)
         self.state = state
+        if state is State.STORED:
+            self._area.settle_soon()
 
     async def remark(self, reason: str) -> None:
         """Record why it is not at the facility, whatever its state."""

@@ -42,7 +42,8 @@ if TYPE_CHECKING:
     from icatfs.icat.session import SessionKeeper
     from icatfs.ids.client import IdsClient, Stored
     from icatfs.staging.formats import Formats
-    from icatfs.staging.staged import Sealed, StagedFile
+    from icatfs.staging.journal import Sealed
+    from icatfs.staging.staged import StagedFile
     from icatfs.staging.uploader import Target
     from icatfs.values import DatafileId
 

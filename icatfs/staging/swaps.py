@@ -50,10 +50,11 @@ from icatfs.errors import (
     ProtocolError,
 )
 from icatfs.icat.hidden import new_name, old_name
+from icatfs.staging.arrivals import is_same
 from icatfs.staging.erasing import Eraser
 from icatfs.staging.journal import State
 from icatfs.staging.uploader import Target, Uploader
-from icatfs.values import DatafileId, DatasetId, parse_crc32
+from icatfs.values import DatafileId, DatasetId
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -64,8 +65,8 @@ if TYPE_CHECKING:
     from icatfs.ids.client import IdsClient
     from icatfs.staging.archives import Archive
     from icatfs.staging.area import StagingArea
-    from icatfs.staging.journal import Entry, Journal
-    from icatfs.staging.staged import Sealed, StagedFile
+    from icatfs.staging.journal import Entry, Journal, Sealed
+    from icatfs.staging.staged import StagedFile
 
 log = logging.getLogger(__name__)
 
@@ -208,6 +209,13 @@ class Swaps:
             await self._exchange(swap, target, new, keeps_facts=False)
             crash_point("exchanged")
 
+    async def has_arrived(self, entry: Entry) -> bool:
+        """Whether the facility has a new version as it is on record, by whichever of its names."""
+        assert entry.plan is not None
+        names = [name for name in (entry.name, Swap.of_plan(entry.plan).hidden) if name]
+        rows = await self._keeper.run(self._icat.datafiles_named, entry.dataset, names)
+        return entry.sealed is not None and any(is_same(row, entry.sealed) for row in rows)
+
     async def finish(self, entry: Entry, staged: StagedFile, sealed: Sealed) -> DatafileRow:
         """Do what is left of a swap that an earlier process began; raises like `replace`."""
         assert entry.plan is not None
@@ -217,7 +225,7 @@ class Swaps:
             return await self._uploader.store_again(staged, sealed, target)
         names = [name for name in (target.name, swap.hidden) if name]
         rows = await self._keeper.run(self._icat.datafiles_named, target.dataset, names)
-        found = {row.name: row for row in rows if _is(row, sealed)}
+        found = {row.name: row for row in rows if is_same(row, sealed)}
         final = found.get(target.name)
         if final is not None and final.id != swap.replaces:
             await staged.move(State.STORED)
@@ -365,7 +373,3 @@ def untidy(journal: Journal) -> list[Entry]:
 
 def _swap_of(plan: Mapping[str, Any] | None) -> Swap:
     return Swap(None) if plan is None else Swap.of_plan(plan)
-
-
-def _is(row: DatafileRow, sealed: Sealed) -> bool:
-    return row.size == sealed.size and parse_crc32(row.checksum) == sealed.crc32

@@ -55,8 +55,8 @@ if TYPE_CHECKING:
     from icatfs.icat.records import DatafileRow
     from icatfs.icat.session import SessionKeeper
     from icatfs.ids.client import IdsClient, Stored
-    from icatfs.staging.journal import Entry
-    from icatfs.staging.staged import Sealed, StagedFile
+    from icatfs.staging.journal import Entry, Sealed
+    from icatfs.staging.staged import StagedFile
     from icatfs.values import DatafileFormatId
 
 log = logging.getLogger(__name__)

@@ -14,12 +14,12 @@ import pytest
 from support.badline import Harm, Mishap, bad_line
 from support.crashpoints import named_points
 from support.mounts import Mounts, fails_with, until
+from support.writable import unfinished
 
 from icatfs import crashing
 from icatfs.facility.testing import FacilityHandle, running_facility
 from icatfs.fuse import mountpoint
-from icatfs.staging.area import JOURNAL
-from icatfs.staging.journal import Entry, Journal, State
+from icatfs.staging.journal import State
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -92,16 +92,6 @@ def pending(mounts: Mounts) -> list[dict[str, Any]]:
     assert done.returncode == 0, done.stderr
     listed: list[dict[str, Any]] = json.loads(done.stdout)
     return listed
-
-
-def unfinished(mounts: Mounts) -> list[Entry]:
-    """The same, from the journal itself: quicker than the command."""
-    (path,) = (mounts.folder / "state").rglob(JOURNAL)
-    journal = Journal(path)
-    try:
-        return journal.pending()
-    finally:
-        journal.close()
 
 
 def resend(mounts: Mounts, *ids: object) -> tuple[int, str]:
@@ -397,3 +387,26 @@ def test_a_mount_killed_while_a_file_is_renamed_over_another_leaves_one_of_them(
     assert stored(facility, old.name) == before
     assert mounts.unmount(point).returncode == 0
     assert pending(mounts) == []
+
+
+def test_what_is_written_to_after_it_could_not_be_sent_is_not_taken_for_whole(
+    mounts: Mounts, facility: FacilityHandle
+) -> None:
+    point = mounts.mount(facility)
+    facility.faults({"kind": "error", "endpoint": "ids/put", "status": 500})
+    with open(point / DATASET / "went-on", "wb", buffering=0) as stream:
+        stream.write(CONTENT)
+        with fails_with(errno.EIO):
+            os.fsync(stream)
+        assert [one.state for one in unfinished(mounts)] == [State.SEALED]
+        stream.write(b"more")
+        assert [one.state for one in unfinished(mounts)] == [State.BEGUN]
+        os.kill(mounts.status(point)["pid"], signal.SIGKILL)
+        with suppress(OSError):
+            stream.close()
+    facility.clear_faults()
+    until(lambda: mountpoint.is_dead(point))
+    point = mounts.mount(facility)
+    until(lambda: "went-on is kept, and not sent by itself" in mounts.log())
+    assert [one["name"] for one in pending(mounts)] == ["went-on"]
+    assert stored(facility, "went-on") == []

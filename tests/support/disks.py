@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import struct
 import subprocess
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
@@ -38,3 +40,54 @@ def small_disk(folder: Path, size: int) -> Iterator[Disk | None]:
         yield Disk(folder)
     finally:
         subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+_SHUTDOWN = 2 << 30 | 4 << 16 | ord("X") << 8 | 125
+"""FS_IOC_SHUTDOWN of ``linux/fs.h``."""
+_AS_THE_DISK_IS = struct.pack("I", 2)
+"""Nothing more is written: what is only in memory is lost, as when a machine loses its power."""
+
+
+class FailingDisk:
+    """A disk of its own, ext4, that can lose its power."""
+
+    def __init__(self, folder: Path, image: Path) -> None:
+        self._folder = folder
+        self._image = image
+
+    def lose_power(self) -> None:
+        """What is not on the disk now never gets there; nothing can be written any more."""
+        descriptor = os.open(self._folder, os.O_RDONLY)
+        try:
+            fcntl.ioctl(descriptor, _SHUTDOWN, _AS_THE_DISK_IS)
+        finally:
+            os.close(descriptor)
+
+    def come_back(self) -> None:
+        """The power is there again; nobody may have files of the disk open any more."""
+        subprocess.run(["umount", self._folder], check=True)
+        self.mount()
+
+    def mount(self) -> None:
+        """As after the start of the machine."""
+        subprocess.run(["mount", "-o", "loop", self._image, self._folder], check=True)
+
+
+@contextmanager
+def failing_disk(folder: Path, size: int = 64 << 20) -> Iterator[FailingDisk | None]:
+    """A disk at this folder for the time of a block; None where nobody may mount one."""
+    folder.mkdir(exist_ok=True)
+    image = folder.with_suffix(".image")
+    with image.open("wb") as file:
+        file.truncate(size)
+    disk = FailingDisk(folder, image)
+    try:
+        subprocess.run(["mkfs.ext4", "-q", image], check=True, capture_output=True)
+        disk.mount()
+    except (OSError, subprocess.CalledProcessError):
+        yield None
+        return
+    try:
+        yield disk
+    finally:
+        subprocess.run(["umount", "-l", folder], check=True)

@@ -423,6 +423,10 @@ class FakeDraft:
     def is_stored(self) -> bool:
         return self.published
 
+    @property
+    def is_final(self) -> bool:
+        return self.published
+
     async def revise(self) -> None:
         await trio.lowlevel.checkpoint()
 

@@ -12,7 +12,7 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from icatfs.errors import NoSpace
+from icatfs.errors import NoSpace, StagingFailed
 from icatfs.staging.area import StagingArea, open_staging
 from icatfs.staging.journal import State
 from icatfs.values import DatasetId
@@ -172,4 +172,41 @@ async def test_a_cancelled_seal_leaves_a_file_that_can_be_sealed(area: StagingAr
         await staged.seal()
     assert scope.cancelled_caught
     assert (await staged.seal()).size == 5
+    staged.close(keep=False)
+
+
+async def test_what_was_recorded_gets_to_the_disk_though_nobody_waits_for_it(
+    area: StagingArea,
+) -> None:
+    for name in ("first", "second"):
+        staged = await area.begin(DatasetId(1), name, name)
+        with trio.fail_after(30):
+            while not area.journal.is_settled:  # noqa: ASYNC110 - a thread's work sets no event
+                await trio.sleep(0.01)
+        staged.close(keep=False)
+
+
+async def test_a_journal_that_cannot_be_brought_to_the_disk_is_told_and_holds_up_nobody(
+    area: StagingArea, caplog: pytest.LogCaptureFixture
+) -> None:
+    staged = await area.begin(DatasetId(1), "f", "f")
+    (area.folder / "journal.sqlite-wal").unlink()
+    with pytest.raises(StagingFailed):
+        await staged.sync()
+    with trio.fail_after(30):
+        while "the journal may not be on the disk" not in caplog.text:  # noqa: ASYNC110
+            await trio.sleep(0.01)
+    staged.close(keep=False)
+
+
+async def test_a_sealed_file_is_unsealed_before_it_changes(area: StagingArea) -> None:
+    staged = await area.begin(DatasetId(1), "f", "f")
+    staged.pwrite(0, b"bytes")
+    await staged.seal()
+    with staged.in_use(frozen=True):
+        being_sent = staged.is_sealed  # nobody may change it at all
+    assert (being_sent, staged.is_sealed) == (False, True)
+    await staged.unseal()
+    known = (await area.pending())[0]
+    assert (known.state, known.sealed, staged.is_sealed) == (State.BEGUN, None, False)
     staged.close(keep=False)

@@ -90,3 +90,41 @@ os.kill(os.getpid(), signal.SIGKILL)
     assert [(one.name, one.state, one.size) for one in Journal(path).pending()] == [
         (f"f{number}", State.SEALED, number) for number in range(20)
     ]
+
+
+def is_settled(journal: Journal) -> bool:
+    return journal.is_settled
+
+
+def test_what_promises_nothing_is_settled_by_a_sync(journal: Journal) -> None:
+    assert is_settled(journal)
+    entry = entry_in(journal, State.BEGUN)
+    assert not is_settled(journal)
+    journal.sync()
+    assert is_settled(journal)
+    for state in (State.SEALED, State.SENDING, State.BEGUN, State.SENDING):
+        journal.move(entry, state)
+        journal.set_plan(entry, None)
+        assert is_settled(journal)
+    journal.move(entry, State.STORED)
+    assert not is_settled(journal)
+    journal.sync()
+    assert is_settled(journal)
+
+
+def test_a_transition_that_is_refused_leaves_the_journal_as_careful_as_before(
+    journal: Journal,
+) -> None:
+    entry = entry_in(journal, State.BEGUN)
+    with pytest.raises(ValueError, match="cannot become stored"):
+        journal.move(entry, State.STORED)
+    assert journal._connection.execute("PRAGMA synchronous").fetchone() == (2,)
+
+
+def test_a_log_that_was_taken_away_cannot_be_brought_to_the_disk(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal.sqlite")
+    entry_in(journal, State.BEGUN)
+    (tmp_path / "journal.sqlite-wal").unlink()
+    with pytest.raises(FileNotFoundError):
+        journal.sync()
+    assert not journal.is_settled

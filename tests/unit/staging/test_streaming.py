@@ -12,13 +12,15 @@ import trio.testing
 
 from icatfs.errors import Busy, IcatfsError, Interrupted
 from icatfs.ids.client import Stored
-from icatfs.staging.staged import Sealed, StagedFile
+from icatfs.staging.journal import Sealed
 from icatfs.staging.streaming import Stream
 from icatfs.staging.uploader import Target
 from icatfs.values import DatafileId, DatasetId
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Iterator
+
+    from icatfs.staging.staged import StagedFile
 
 MIB = 1 << 20
 
