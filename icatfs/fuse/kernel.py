@@ -33,6 +33,7 @@ from icatfs.errors import MountError
 from icatfs.fuse.greeting import greet
 from icatfs.fuse.mountpoint import mounted_at
 from icatfs.fuse.operations import Operations
+from icatfs.fuse.taking import hasten
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -116,6 +117,7 @@ async def serve(
     are answered. Raises `MountError` when the mount cannot be made.
     `icatfs.fuse.mountpoint.prepare` has looked at the mount point before.
     """
+    hasten()
     _mount(Operations(filesystem), mountpoint, _options(filesystem, source, fuse_options))
     notifier = notifier or KernelNotifier()
     ended = False

@@ -17,6 +17,7 @@ import trio
 
 from icatfs.fuse.greeting import greet
 from icatfs.fuse.kernel import BACKGROUND, fuse_descriptor, tune
+from icatfs.fuse.taking import hasten
 
 _TIMEOUT_S = 60.0
 _TIMES = ("st_atime_ns", "st_mtime_ns", "st_ctime_ns")
@@ -145,6 +146,7 @@ def _opened(fd: int) -> pyfuse3.FileInfo:
 
 def main(folder: Path, mountpoint: Path) -> None:
     """Serve until unmounted."""
+    hasten()
     options = {*pyfuse3.default_options, "fsname=bare"}
     pyfuse3.init(Bare(folder), os.fspath(mountpoint), options)
 
