@@ -1,4 +1,5 @@
-"""Which chunks of a content are given back first, where it is larger than what the cache has.
+"""Which chunks of a content are given back first, where it is larger than what the cache has, and
+which have been read since they came.
 
 Pure. The chunk used least recently goes first, and reading is using: else the head of an HDF5 file,
 which came first and is read again before every slice, would be the first to go. The kernel keeps
@@ -24,10 +25,12 @@ if TYPE_CHECKING:
 
 _FEW = 12
 """Four times the borders."""
+_OUT_OF_ORDER = 2
+"""The kernel's reads of one program come out of order, but within so many chunks."""
 
 
 class Ages:
-    """Numbers of chunks, the one used least recently in front.
+    """Numbers of chunks, the one used least recently in front, and whether each was read.
 
     Reading is the hot path: who reads on in ``last_read`` need not say so.
     """
@@ -36,7 +39,7 @@ class Ages:
 
     def __init__(self, numbers: Iterable[int] = ()) -> None:
         # mutable
-        self._order: dict[int, None] = dict.fromkeys(numbers)
+        self._order: dict[int, bool] = dict.fromkeys(numbers, False)
         self.last_read = -1
 
     def __len__(self) -> int:
@@ -44,13 +47,24 @@ class Ages:
 
     def came(self, number: int) -> None:
         """Something of a chunk arrived."""
-        self._order[number] = self._order.pop(number, None)
+        self._order[number] = self._order.pop(number, False)
 
     def was_read(self, number: int) -> None:
-        """Something of a chunk is wanted; noted of one that is here, beside many others."""
+        """Something of a chunk is wanted; noted of one that is here."""
         self.last_read = number
-        if number in self._order and len(self._order) >= _FEW:
-            self.came(number)
+        if number in self._order:
+            if len(self._order) >= _FEW:
+                self.came(number)
+            self._order[number] = True
+
+    def read_on(self, number: int) -> int:
+        """The last chunk of those that were read one after the other from this one on, or this."""
+        ahead = number
+        while ahead <= number + _OUT_OF_ORDER:
+            if self._order.get(ahead):
+                number = ahead
+            ahead += 1
+        return number
 
     def forget(self, number: int) -> None:
         """The chunk is not here any more."""

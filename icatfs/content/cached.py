@@ -17,7 +17,6 @@ is dropped and comes again. That is no withdrawal, for nobody was given the wron
 **No room.** The disk may be full, or what is open larger than the cache. First some chunks of the
 largest open file are given back (a hole is punched into it; `icatfs.content.ages` says which);
 where even that does not help, the newest few MiB are kept in memory and older ones forgotten.
-``room`` says how far a stream may run ahead.
 
 Invariants: ``extents`` holds what can be read, of which ``_held`` is in memory and the rest in the
 data file; the checksums cover just that and the withheld range, which is not in ``extents``;
@@ -83,7 +82,6 @@ class Cached:
         self.unproved = False
         self._is_unread = False
         """Whether this came from elsewhere, compared, and no CRC-32 of its chunks is known yet."""
-        # mutable
         self.unchecked: Unchecked | None = None
         """The chunks to be checked, None when no more are."""
         self.precious = False
@@ -191,6 +189,9 @@ class Cached:
             self._begin_again()
         return data
 
+    def read_on(self, offset: int) -> int:  # see `icatfs.content.cachefile`
+        return max(offset, CHUNK * self._ages.read_on(offset // CHUNK))
+
     def _check(self, start: int, stop: int) -> None:
         """Compare the chunks of [start, stop) that were not compared since they were kept."""
         assert self.unchecked is not None
@@ -223,8 +224,7 @@ class Cached:
         free = next(self._free(start, stop), None)
         if free is None or free[0] != start:
             return None
-        stop = free[1]
-        count = stop - start
+        stop, count = free[1], free[1] - start
         if not self._house.admit(count):
             return None
         file = self._writable()

@@ -61,6 +61,13 @@ class CacheFile:
         """How many bytes a stream may run ahead of whoever reads this file."""
         return self._cached.room
 
+    def read_on(self, offset: int) -> int:
+        """Up to where somebody has read on from ``offset``, what came since; not by more than that.
+
+        To the begin of the chunk where he is now.
+        """
+        return self._cached.read_on(offset)
+
     def treasure(self) -> None:
         """This content was hard to get: it leaves the cache after what can be had again at once."""
         self._cached.precious = True

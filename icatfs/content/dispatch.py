@@ -159,9 +159,15 @@ class Dispatch:
         self.queue.pop(waiter, None)
         waiter.stream = stream
         stream.waiters[waiter] = None
+        self._follow(stream)
         if waiter.start > stream.furthest + self._limits.glance:
             stream.origin = waiter.start  # 18: what lies between nobody came for
         stream.furthest = max(stream.furthest, waiter.stop)
+
+    def _follow(self, stream: Stream) -> None:
+        """Row 18: who found his bytes in the cache has come for them, too."""
+        come = min(stream.fetch.file.read_on(stream.furthest), stream.carrier.position)
+        stream.furthest = max(stream.furthest, come)
 
     def _open(self, waiter: Waiter, gap: int) -> Stream:
         fetch, prices = waiter.fetch, self.costs.prices
@@ -272,6 +278,7 @@ class Dispatch:
         file, position = stream.fetch.file, stream.carrier.position
         if stream.fetch.is_whole:
             return file.size is None or position < file.size
+        self._follow(stream)
         stop = courses.until(stream.furthest, stream.origin, file.size, stream.window, file.room)
         missing = file.missing(position, stop)
         if stream.carrier.ignores_range:

@@ -54,6 +54,7 @@ class File(Protocol):
     @property
     def shared(self) -> bool: ...
     def missing(self, start: int, stop: int, /) -> tuple[int, int] | None: ...
+    def read_on(self, offset: int) -> int: ...
     def close(self) -> None: ...
 
 
@@ -152,7 +153,7 @@ class Stream:
         # mutable
         self.window = course.window
         self.furthest = carrier.position
-        """The end of what anybody waited for here."""
+        """The end of what anybody waited for here, or has read on from there."""
         self.next_missing = carrier.position
         """The first byte from where it last was on that was not there then."""
         self.waiters: dict[Waiter, None] = {}

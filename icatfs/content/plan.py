@@ -15,7 +15,8 @@ Who reads says nothing of what he will read next; what he has read tells.
 **Words.** A *gap* is the first missing byte of what somebody waits for. A stream's *reach* is what
 arrives in half the time that opening another one at the gap would take, 1 MiB at least. It reads to
 the end of what is waited for, and a *window* further: a *first window*, 8 MiB, or a *glance*, 2
-MiB, about a chunk of what detectors write. A file *fits* that is no larger than its room, a quarter
+MiB, about a chunk of what detectors write. Who finds in the cache what a stream has brought comes
+for that, too, though he waits for nothing. A file *fits* that is no larger than its room, a quarter
 of the cache. A *turn* is 10 s from the first byte on, a *moment* 0.1 s. *Aligned* is to the MiB
 before: the kernel's reads of one program come out of order, but within that.
 

@@ -71,6 +71,9 @@ class SimulatedFile:
             self.given_back += self.extents.remove(number * MIB, (number + 1) * MIB)
         return fresh
 
+    def read_on(self, offset: int) -> int:
+        return max(offset, MIB * self._ages.read_on(offset // MIB))
+
     def read(self, start: int) -> None:
         """Somebody reads what is there."""
         self._ages.was_read(start // MIB)

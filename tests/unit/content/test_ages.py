@@ -104,3 +104,29 @@ def test_each_leaves_once_and_the_newest_never(
     newest = sorted(came, key=lambda number: -max(i for i, n in enumerate(used) if n == number))
     leaving = list(ages.leaving(kept, size))
     assert sorted(leaving) == sorted(newest[kept:])
+
+
+def test_who_reads_in_order_is_in_the_last_chunk_that_he_read() -> None:
+    ages = Ages(range(20))
+    for number in range(10):
+        ages.was_read(number)
+    assert [ages.read_on(number) for number in (0, 5, 9, 12)] == [9, 9, 9, 12]
+
+
+def test_reads_that_come_out_of_order_are_in_order_all_the_same() -> None:
+    ages = Ages(range(20))
+    for number in (0, 3, 1, 5, 8):
+        ages.was_read(number)
+    assert ages.read_on(0) == 5, "and the chunk before the last two is not"
+
+
+def test_what_was_read_and_came_again_has_not_been_read() -> None:
+    ages = Ages(range(20))
+    for number in range(10):
+        ages.was_read(number)
+    ages.came(4)
+    assert ages.read_on(0) == 9, "more of what is here came"
+    for number in range(3, 9):
+        ages.forget(number)
+        ages.came(number)
+    assert ages.read_on(0) == 2

@@ -274,6 +274,29 @@ def test_18_to_the_end_if_that_is_as_near_again_and_never_beyond_its_room() -> N
     assert Desk(SHORT, size=17 * MIB, room=4 * MIB).look(0, MIB)[1] == 5 * MIB
 
 
+def test_18_who_finds_his_bytes_in_the_cache_has_come_for_them() -> None:
+    desk = Desk(SHORT, size=GIB)
+    stream = desk.wait(0, KIB).stream
+    assert stream is not None
+    assert desk.bring(stream, 4 * MIB)
+    for chunk in range(400):
+        desk.file.read(chunk * MIB)
+        assert desk.bring(stream, MIB)
+    for chunk in range(400, 404):
+        desk.file.read(chunk * MIB)
+    assert desk.wait(404 * MIB, MIB).stream is stream
+    assert stream.origin == 0
+
+
+def test_18_but_not_if_it_was_read_before_it_came() -> None:
+    desk = Desk(SHORT, size=GIB, room=10 * MIB)
+    desk.file.arrived(0, 30 * MIB)
+    for chunk in range(30):
+        desk.file.read(chunk * MIB)
+    desk.file.arrived(500 * MIB, 540 * MIB)
+    assert desk.look(5 * MIB, MIB)[1] == 8 * MIB
+
+
 def test_18_who_joins_far_ahead_has_not_read_what_lies_between() -> None:
     desk = Desk(LIMITS, size=GIB)
     stream = desk.wait(0, KIB).stream

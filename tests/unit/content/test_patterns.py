@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import Phase, given, settings
@@ -26,6 +27,9 @@ from support.simulator import (
 )
 
 from icatfs.content.plan import Limits
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROOMY = 2**40
 BLOCK = 256 * KIB
@@ -64,6 +68,24 @@ def test_a_slow_reader_makes_few_requests(server: Server, think_s: float) -> Non
     world = simulate(in_sequence(size), size, server=server, think_s=think_s)
     assert len(world.requests) <= 3
     assert world.fetched == size
+
+
+@servers
+@pytest.mark.parametrize("held_up_at", [20, 300])
+def test_a_reader_who_is_held_up_for_a_moment_keeps_his_stream(
+    server: Server, held_up_at: int
+) -> None:
+    """As by a disk that is busy: from then on what he reads is there before him."""
+    reader = Reader(SimulatedFile(1, GIB, ROOMY), ())
+
+    def reads() -> Iterator[tuple[int, int]]:
+        for start, stop in in_sequence(GIB):
+            is_held_up = start == held_up_at * MIB
+            reader.think_s = (128 if not is_held_up else 16 * 1024) * KIB / server.rate
+            yield start, stop
+
+    reader.reads = reads()
+    assert World(server).run(reader).requests == [0]
 
 
 def test_who_only_looks_at_the_beginning_costs_little() -> None:
