@@ -63,6 +63,7 @@ class Line:
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._raw = memoryview(b"")
+        self._fault: Failed | None = None
 
     def secure(self, context: ssl.SSLContext, host: str) -> None:
         """Speak TLS from here on."""
@@ -146,19 +147,7 @@ class Line:
 
     def read(self, view: memoryview) -> int | None:
         """Bytes that are there, up to the length of the view; 0 at the end, None: none yet."""
-        if self._tls is None:
-            return self._receive(view)
-        while True:
-            try:
-                return self._tls.read(len(view), view)  # type: ignore[return-value]
-            except ssl.SSLWantReadError:
-                self.push()
-                if self._take_in() is None:
-                    return None
-            except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
-                return 0
-            except ssl.SSLError as error:
-                raise Failed(Trouble.BROKEN) from error
+        return self._receive(view) if self._tls is None else self._decrypt(self._tls, view)
 
     def wait(self, seconds: float) -> bool:
         """Whether there is something to read within so many seconds."""
@@ -181,6 +170,37 @@ class Line:
         with suppress(OSError):
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
         self._socket.close()
+
+    def _decrypt(self, tls: ssl.SSLObject, view: memoryview) -> int | None:
+        """As ``read``, of as many records as are there.
+
+        A fault behind bytes that came is that of the calls to come: TLS would call it an end then.
+        """
+        if self._fault is not None:
+            raise self._fault
+        have, count = 0, None
+        try:
+            while have < len(view) and (count := self._record(tls, view[have:])):
+                have += count
+        except Failed as failed:
+            if not have:
+                raise
+            self._fault = failed
+        return have or count
+
+    def _record(self, tls: ssl.SSLObject, view: memoryview) -> int | None:
+        """As ``read``, of one record at most, 16 KiB."""
+        while True:
+            try:
+                return tls.read(len(view), view)  # type: ignore[return-value]
+            except ssl.SSLWantReadError:
+                self.push()
+                if self._take_in() is None:
+                    return None
+            except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
+                return 0
+            except ssl.SSLError as error:
+                raise Failed(Trouble.BROKEN) from error
 
     def _receive(self, view: memoryview) -> int | None:
         try:

@@ -7,7 +7,8 @@ where the bytes belong, and when to stop; whoever kills it costs the mount a rec
 
 Why a process: one Python thread that both decodes HTTP and answers the kernel reaches a fifth to a
 third of curl. Why sockets: of 1 GiB into a file in memory, CPU seconds with CRC-32 and writing, on
-two busy cores (curl to /dev/null: 0.19-0.33 plain, 0.5-0.6 TLS):
+two busy cores (curl to /dev/null: 0.19-0.33 plain, 0.5-0.6 TLS); the CRC-32 by zlib took 0.14 of
+them, by isal, as it is now, it takes 0.02:
 
 ======================================  ======  ======
 by                                      plain   TLS
@@ -38,8 +39,9 @@ import socket
 import sys
 import threading
 import time
-import zlib
 from typing import TYPE_CHECKING, Any
+
+from isal.isal_zlib import crc32
 
 from icatfs.mover import wire
 from icatfs.mover.answer import Answer, Buffered
@@ -137,7 +139,7 @@ class Stream(Exchange[wire.Order]):
             last = self._untold[-1] if self._untold else None
             joins = last is not None and last.stop == position and position % CHUNK
             start, crc = (last.start, last.crc32) if last is not None and joins else (position, 0)
-            crc = zlib.crc32(data, crc)
+            crc = crc32(data, crc)
             _write(fd, data, position)
             if joins:
                 self._untold.pop()
