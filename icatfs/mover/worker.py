@@ -39,6 +39,7 @@ import socket
 import sys
 import threading
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from isal.isal_zlib import crc32
@@ -221,9 +222,15 @@ class Mount:
                     raise Failed(Trouble.CERTIFICATE) from error
             return self._context
 
+    def _prepare(self) -> None:
+        """Read the authorities before the first stream, which would wait for that."""
+        with suppress(Failed):
+            self.context()
+
     def _hear(self, message: wire.ToWorker, fd: int) -> None:
         if isinstance(message, wire.Trust):
             self._trust = message
+            threading.Thread(target=self._prepare, daemon=True).start()
         elif isinstance(message, wire.Open):
             kind = Stream if message.body is None else Upload
             stream: Exchange[Any] = kind(message, self)
