@@ -338,8 +338,8 @@ async def _write_mode(config: Config, ids: IdsClient) -> WriteMode:
 
 
 async def _root(catalogue: Catalogue, path: str) -> Node:
-    """The folder that becomes the root of the mount."""
-    node = catalogue.root
+    """The folder that becomes the root of the mount; who looks into it first waits for less."""
+    await catalogue.listing(node := catalogue.root)
     for component in path.strip("/").split("/") if path.strip("/") else []:
         try:
             node = await catalogue.lookup(node, component)
