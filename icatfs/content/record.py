@@ -53,7 +53,9 @@ class Record:
     @property
     def end(self) -> int:
         """How long the data file is at least."""
-        return self.held if self.pieces is None else self.checksums().extents().end
+        if self.pieces is None or self.complete:
+            return self.held
+        return self.checksums().extents().end
 
     @property
     def proof(self) -> int:
