@@ -11,7 +11,6 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import resource
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
@@ -20,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from icatfs import tuning
+from icatfs import process, tuning
 from icatfs.catalogue.kept import FOLDER as LISTINGS
 from icatfs.catalogue.sizes import Sizes
 from icatfs.catalogue.tree import Catalogue, Ttl, open_catalogue
@@ -121,7 +120,7 @@ async def run(config: Config, credentials: Credentials, on_ready: Ready) -> None
     ``on_ready`` is called with remarks for the user once the mount answers. Raises Unsent if files
     are not at the facility in the end: their bytes are safe.
     """
-    _allow_many_descriptors()
+    process.prepare()
     left: list[Unsent] = []
     async with AsyncExitStack() as stack:
         services = await _build(config, credentials, stack, left)
@@ -339,7 +338,8 @@ async def _write_mode(config: Config, ids: IdsClient) -> WriteMode:
 
 async def _root(catalogue: Catalogue, path: str) -> Node:
     """The folder that becomes the root of the mount; who looks into it first waits for less."""
-    await catalogue.listing(node := catalogue.root)
+    node = catalogue.root
+    await catalogue.listing(node)
     for component in path.strip("/").split("/") if path.strip("/") else []:
         try:
             node = await catalogue.lookup(node, component)
@@ -381,12 +381,6 @@ async def _stop_on_signal(scope: trio.CancelScope) -> None:
             log.info("stopping on %s", signal.Signals(number).name)
             scope.cancel()
             return
-
-
-def _allow_many_descriptors() -> None:
-    """Each open cache file and each connection holds one: take as many as the system gives."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _private_folder(path: Path) -> None:

@@ -21,7 +21,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 LAYERS = [
     {"errors", "values"},
-    {"config", "sharing", "notify", "crashing"},
+    {"config", "sharing", "notify", "crashing", "process"},
     {"mover"},
     {"transport"},
     {"icat", "ids"},
