@@ -165,9 +165,11 @@ class Dispatch:
         stream.furthest = max(stream.furthest, waiter.stop)
 
     def _follow(self, stream: Stream) -> None:
-        """Row 18: who found his bytes in the cache has come for them, too."""
+        """Rows 7 and 18: who finds his bytes in the cache comes for them, too."""
         come = min(stream.fetch.file.read_on(stream.furthest), stream.carrier.position)
-        stream.furthest = max(stream.furthest, come)
+        if come > stream.furthest:
+            stream.furthest = come
+            stream.wanted_at = self._clock()
 
     def _open(self, waiter: Waiter, gap: int) -> Stream:
         fetch, prices = waiter.fetch, self.costs.prices
@@ -211,6 +213,7 @@ class Dispatch:
         self._received += count
         if count:
             self._measure(stream, count)
+        self._follow(stream)
         self._serve(stream)
         if self.is_to_prove(stream):
             return False
@@ -278,7 +281,6 @@ class Dispatch:
         file, position = stream.fetch.file, stream.carrier.position
         if stream.fetch.is_whole:
             return file.size is None or position < file.size
-        self._follow(stream)
         stop = courses.until(stream.furthest, stream.origin, file.size, stream.window, file.room)
         missing = file.missing(position, stop)
         if stream.carrier.ignores_range:

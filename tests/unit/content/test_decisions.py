@@ -128,6 +128,25 @@ def test_7_a_stream_goes_whose_reader_has_been_away_for_a_moment() -> None:
     assert desk.streams[0].ending
 
 
+def test_7_who_reads_on_in_the_cache_is_not_away() -> None:
+    desk = Desk(LIMITS, size=GIB)
+    other = SimulatedFile(2, GIB, GIB)
+    held_up = desk.wait(0, KIB, file=other)
+    desk.wait(0)
+    stream = desk.streams[0]
+    desk.bring(stream, 6 * MIB)
+    desk.dispatch.leave(held_up)
+    desk.wait(900 * MIB)
+    for chunk in range(6):
+        other.read(chunk * MIB)
+        desk.bring(stream, KIB, seconds=0.9 * LIMITS.grace_s)
+        desk.dispatch.arrange()
+        assert not stream.ending
+    desk.now += 2 * LIMITS.grace_s
+    desk.dispatch.arrange()
+    assert stream.ending
+
+
 def test_8_the_oldest_stream_that_had_its_turn_goes() -> None:
     desk = Desk(LIMITS, size=GIB)
     for start in (500 * MIB, 0):
