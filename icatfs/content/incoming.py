@@ -157,7 +157,7 @@ class Incoming:
         while True:
             event = self.waiting.setdefault(place, trio.Event())
             wait_s = self.wait_s(place)
-            if trio.current_time() + wait_s > deadline:
+            if trio.current_time() + wait_s >= deadline:
                 return
             with trio.move_on_after(min(_STILL_S, deadline - trio.current_time())):
                 await event.wait()
