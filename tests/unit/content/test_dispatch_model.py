@@ -1,4 +1,4 @@
-"""The planner's state, whatever happens in whatever order: what its essays promise holds at any time.
+"""The planner's state, whatever happens in whatever order: its promises hold at any time.
 
 Everybody here is free to do what he likes: readers come and leave, streams bring, break and end,
 bytes are given back, contents prove wrong. Nothing is compared but with what is promised.
@@ -161,8 +161,9 @@ class Facility(RuleBasedStateMachine):
         if not fetch.is_whole:
             missing = fetch.file.missing(position, SIZE)
             assert missing is not None, "there is nothing to go on for"
-            others = [other.carrier.position for other in fetch.streams if other is not stream]
-            assert not any(position < other <= missing[0] for other in others), "two for one byte"
+            others = [one for one in fetch.streams if one is not stream and not one.ending]
+            places = [one.carrier.position for one in others]
+            assert not any(position < place <= missing[0] for place in places), "two for one byte"
 
     @precondition(lambda self: self.dispatch.streams)
     @rule(data=st.data())
@@ -287,13 +288,16 @@ class Facility(RuleBasedStateMachine):
         assert gap is not None
         gaps = [one.gap() for one in waiter.fetch.waiters]
         promised = [
-            plan.Stream(waiter.fetch.file.version, one, True, 0.0) for one in gaps if one is not None
+            plan.Stream(waiter.fetch.file.version, one, True, 0.0)
+            for one in gaps
+            if one is not None
         ]
         promised += [stream.seen() for stream in waiter.fetch.streams]
         others = [one for one in promised if one.position != gap]
-        return any(plan.reaches(one, gap, prices, self.limits) for one in others) or len(
-            promised
-        ) > len(others) + 1
+        return (
+            any(plan.reaches(one, gap, prices, self.limits) for one in others)
+            or len(promised) > len(others) + 1
+        )
 
     @invariant()
     def a_fetch_exists_as_long_as_it_has_waiters_or_streams(self) -> None:

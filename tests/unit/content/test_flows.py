@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from support.desk import Desk
 from support.simulator import MIB, SimulatedCarrier, SimulatedFile
 
 from icatfs.content import plan
 from icatfs.content.courses import Content, Course
 from icatfs.content.flows import Fetch, Stream, Waiter
+from icatfs.content.plan import Limits
 from icatfs.content.stream import Suspicion
 
 SIZE = 100 * MIB
@@ -31,6 +33,11 @@ def a_stream(
 ) -> Stream:
     course = Course(position, window, position if origin is None else origin, sweeps)
     return Stream(fetch or a_fetch(), SimulatedCarrier(position), course, now_s)
+
+
+def a_waiter(fetch: Fetch, start: int, stop: int) -> Waiter:
+    """Somebody who waits where there are no places for streams."""
+    return Desk(Limits(streams=0)).dispatch.wait(fetch, start, stop)
 
 
 def has(fetch: Fetch, *ranges: tuple[int, int]) -> None:
@@ -61,18 +68,18 @@ def test_a_waiter_lacks_the_first_byte_of_his_that_is_missing(
 ) -> None:
     fetch = a_fetch()
     has(fetch, *there)
-    assert Waiter(fetch, 10, 20).gap() == gap
+    assert a_waiter(fetch, 10, 20).gap() == gap
 
 
 def test_a_waiter_lacks_nothing_beyond_the_end_of_the_file() -> None:
     fetch = a_fetch(size=15)
     has(fetch, (10, 15))
-    assert Waiter(fetch, 10, 20).gap() is None
+    assert a_waiter(fetch, 10, 20).gap() is None
 
 
 def test_a_waiter_is_not_served_and_has_no_stream_at_first() -> None:
     fetch = a_fetch()
-    waiter = Waiter(fetch, 10, 20)
+    waiter = a_waiter(fetch, 10, 20)
     assert (waiter.fetch, waiter.start, waiter.stop) == (fetch, 10, 20)
     assert waiter.stream is None
     assert waiter.error is None
@@ -209,7 +216,7 @@ def test_a_stream_is_seen_as_it_is_now() -> None:
     )
     assert isinstance(stream.carrier, SimulatedCarrier)
     stream.carrier.position += MIB
-    stream.waiters[Waiter(fetch, 0, 1)] = None
+    stream.waiters[a_waiter(fetch, 0, 1)] = None
     stream.wanted_at = 51.0
     stream.begun_at = 52.0
     stream.sweeps = False
