@@ -28,4 +28,35 @@ def test_few_others_are_taken_for_it() -> None:
     shown = Shown()
     for version in versions(0, 20_000):
         shown.add(version)
-    assert sum(version in shown for version in versions(20_000, 40_000)) < 1000
+    taken = sum(version in shown for version in versions(20_000, 120_000))
+    assert 100_000 // 70 < taken < 100_000 // 40, "one in fifty, as the module says"
+
+
+def test_more_that_is_read_makes_more_that_is_taken_for_it_and_loses_nothing() -> None:
+    shown, taken = Shown(), []
+    for thousand in range(0, 100, 20):
+        for version in versions(thousand * 1000, (thousand + 20) * 1000):
+            shown.add(version)
+        taken.append(sum(version in shown for version in versions(10**6, 10**6 + 20_000)))
+        assert all(version in shown for version in versions(0, (thousand + 20) * 1000)[::97])
+    assert taken == sorted(taken)
+    assert taken[-1] < 3000, "a tenth is not reached by a hundred thousand"
+
+
+def test_equal_versions_are_one() -> None:
+    shown = Shown()
+    shown.add(ContentVersion(DatafileId(7), None, 1, None))
+    assert ContentVersion(DatafileId(7), None, 1, None) in shown
+
+
+def test_other_versions_of_what_was_read_are_not_taken_for_it() -> None:
+    """A datafile that is replaced in place is new, by whatever it differs."""
+    shown = Shown()
+    for number in range(1000):
+        shown.add(ContentVersion(DatafileId(number), 5, 1, "a"))
+    others = [
+        ContentVersion(DatafileId(number), *other)
+        for number in range(1000)
+        for other in ((6, 1, "a"), (None, 1, "a"), (5, 2, "a"), (5, 1, "b"), (5, 1, None))
+    ]
+    assert sum(other in shown for other in others) < 50, "one in a thousand, by chance"
