@@ -28,19 +28,20 @@ def test_few_others_are_taken_for_it() -> None:
     shown = Shown()
     for version in versions(0, 20_000):
         shown.add(version)
-    taken = sum(version in shown for version in versions(20_000, 120_000))
-    assert 100_000 // 70 < taken < 100_000 // 40, "one in fifty, as the module says"
+    taken = sum(version in shown for version in versions(20_000, 60_000))
+    assert 40_000 // 80 < taken < 40_000 // 35, "one in fifty, as the module says"
 
 
 def test_more_that_is_read_makes_more_that_is_taken_for_it_and_loses_nothing() -> None:
     shown, taken = Shown(), []
-    for thousand in range(0, 100, 20):
-        for version in versions(thousand * 1000, (thousand + 20) * 1000):
+    strangers = versions(10**6, 10**6 + 5000)
+    for first in range(0, 40_000, 10_000):
+        for version in versions(first, first + 10_000):
             shown.add(version)
-        taken.append(sum(version in shown for version in versions(10**6, 10**6 + 20_000)))
-        assert all(version in shown for version in versions(0, (thousand + 20) * 1000)[::97])
+        taken.append(sum(stranger in shown for stranger in strangers))
+        assert all(version in shown for version in versions(0, 1000))
     assert taken == sorted(taken)
-    assert taken[-1] < 3000, "a tenth is not reached by a hundred thousand"
+    assert 0 < taken[-1] < 500, "a tenth is far"
 
 
 def test_equal_versions_are_one() -> None:
