@@ -108,8 +108,7 @@ class Dispatch:
 
     def _forget_if_done(self, fetch: Fetch) -> None:
         if not fetch.waiters and not fetch.streams:
-            if self.fetches.get(fetch.file.version) is fetch:
-                del self.fetches[fetch.file.version]
+            del self.fetches[fetch.file.version]
             fetch.file.close()
 
     # Planning.
@@ -232,7 +231,7 @@ class Dispatch:
         if again > 0:
             version = stream.fetch.file.version
             trail = self._trail(version)
-            self._learn(version, replace(trail, again=trail.again + min(again, count)))
+            self._learn(version, replace(trail, again=trail.again + again))
         if stream.begun_at is None:
             stream.begun_at, stream.first_piece = self._clock(), count
             if not stream.carrier.resumed:
