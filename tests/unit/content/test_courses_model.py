@@ -370,5 +370,5 @@ def test_what_comes_again_of_a_file_that_fits_is_never_more_than_a_sixteenth(
 
 
 def test_of_a_content_nothing_was_done_at_first() -> None:
-    assert Trail(ends=(), opened=0, rent_s=0.0, again=0) == NOTHING
+    assert Trail() == Trail(ends=(), opened=0, rent_s=0.0, again=0)
     assert not Course(0, 1, 0).sweeps

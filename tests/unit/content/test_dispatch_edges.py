@@ -10,7 +10,7 @@ from icatfs.content import plan
 from icatfs.content.flows import Fetch, Stream, StreamStatus
 from icatfs.content.plan import Limits
 from icatfs.content.stream import Suspicion
-from icatfs.errors import Busy
+from icatfs.errors import Busy, ShuttingDown
 
 SHORT = Limits(least_reach=MIB, most_reach=MIB)
 ALONE = Limits(streams=1, least_reach=MIB, most_reach=MIB)
@@ -186,6 +186,27 @@ def test_for_who_comes_while_a_stream_is_ending_for_another_the_next_one_ends() 
     assert [stream.ending for stream in desk.streams] == [True, True]
 
 
+def test_who_can_only_wait_takes_nothing_from_who_comes_after_him() -> None:
+    desk = a_desk()
+    busy = stream_of(desk, 0, file=another(5))
+    own = is_read_ahead(desk, desk.file)
+    assert desk.wait(0, file=another(6)) in desk.dispatch.queue
+    desk.wait(500 * MIB)
+    assert own.ending, "row 6: his own file's"
+    assert not busy.ending
+
+
+def test_two_who_wait_for_two_streams_that_are_ending_have_no_third_one_ended() -> None:
+    desk = a_desk(Limits(streams=3, least_reach=MIB, most_reach=MIB))
+    streams = [is_read_ahead(desk, another(number)) for number in (5, 6, 7)]
+    desk.wait(0, file=another(8))
+    desk.wait(0, file=another(9))
+    desk.now += 1.0
+    for _ in range(3):
+        desk.dispatch.arrange()
+        assert [stream.ending for stream in streams] == [True, True, False]
+
+
 def test_an_end_in_good_order_serves_who_has_his_bytes_and_plans_for_who_has_not() -> None:
     desk = a_desk()
     first, second = desk.wait(0, KIB), desk.wait(MIB, KIB)
@@ -212,6 +233,23 @@ def test_an_error_does_not_concern_who_has_his_bytes() -> None:
     assert first.error is None
     assert first.served.is_set()
     assert isinstance(second.error, Busy)
+
+
+def test_at_the_end_everybody_is_told_who_waits_for_a_stream_or_in_the_queue() -> None:
+    desk = a_desk(ALONE)
+    waiters = [desk.wait(0), desk.wait(500 * MIB), desk.wait(0, file=another())]
+    assert [waiter.stream is None for waiter in waiters] == [False, True, True]
+    end = ShuttingDown("the end")
+    desk.dispatch.close(end)
+    assert all(waiter.served.is_set() for waiter in waiters)
+    assert all(waiter.error is end for waiter in waiters)
+    for waiter in waiters:
+        desk.dispatch.leave(waiter)
+    (stream,) = desk.streams
+    desk.dispatch.ended(stream, None)
+    assert not desk.streams
+    assert not desk.dispatch.fetches
+    assert not desk.dispatch.queue
 
 
 # Where a stream begins, and for whom it reads.
@@ -287,7 +325,7 @@ def test_who_wants_less_than_those_before_him_takes_nothing_from_them() -> None:
 
 
 def test_a_stream_that_somebody_waits_for_is_not_cut_nor_is_a_sweep() -> None:
-    desk = a_desk(Limits(streams=3, least_reach=MIB, most_reach=MIB))
+    desk = a_desk(Limits(streams=4, least_reach=MIB, most_reach=MIB))
     waited_for = stream_of(desk, 0)
     desk.wait(500 * MIB)
     assert waited_for.window == 8 * MIB
@@ -298,7 +336,18 @@ def test_a_stream_that_somebody_waits_for_is_not_cut_nor_is_a_sweep() -> None:
     desk.dispatch.leave(sweep)
     small.extents.remove(0, MIB)
     desk.wait(0, file=small)
+    assert len(desk.streams) == 4
     assert sweep.stream.window == 8 * MIB
+
+
+def test_a_stream_whose_readers_wanted_more_than_its_window_is_not_cut() -> None:
+    desk = a_desk()
+    waiter = desk.wait(0, 8 * MIB + 1)
+    assert waiter.stream is not None
+    desk.bring(waiter.stream, 9 * MIB)
+    desk.dispatch.leave(waiter)
+    desk.wait(500 * MIB)
+    assert waiter.stream.window == 8 * MIB
 
 
 def test_a_stream_that_is_cut_reads_no_further_than_it_would_have() -> None:
@@ -344,7 +393,7 @@ def test_what_a_stream_waited_for_its_first_byte_is_what_its_carrier_says() -> N
 
 def test_only_the_first_piece_tells_what_opening_costs_and_the_others_the_rate() -> None:
     desk = a_desk()
-    stream = stream_of(desk, 0, 900 * MIB)
+    stream = stream_of(desk, 500 * MIB, 500 * MIB)
     before = desk.dispatch.costs.prices
     desk.bring(stream, 100 * MIB, seconds=1.0)
     assert stream.begun_at == OPENED_S + 1.0
@@ -391,6 +440,18 @@ def test_bytes_that_come_though_they_are_there_are_counted(
     for _ in range(count // (MIB // 2)):
         assert desk.bring(stream, MIB // 2)
     assert desk.dispatch._trail(desk.file.version).again == again
+
+
+def test_accounts_begin_anew_when_nothing_is_missing_any_more_and_not_before() -> None:
+    desk = a_desk(size=100 * MIB)
+    for there, opened in ((1, 1), (0, 0)):
+        stream = stream_of(desk, 0 if there == 0 else 50 * MIB)
+        desk.file.arrived(there, 100 * MIB)
+        desk.dispatch.ended(stream, None)
+        trail = desk.dispatch._trail(desk.file.version)
+        assert trail.opened == opened
+        assert (trail.rent_s > 0) is bool(opened)
+        assert trail.ends[0].start == stream.start, "where it was is remembered all the same"
 
 
 # What is remembered.

@@ -241,11 +241,9 @@ class Facility(RuleBasedStateMachine):
     def a_content_is_suspected_or_not(self, number: int, mismatches: int) -> None:
         self.suspicions[self.files[number]].mismatches = mismatches
 
-    @precondition(lambda self: not self.is_closed and self.dispatch.streams)
-    @rule(is_now=st.integers(0, 19))
-    def the_mount_is_taken_down(self, is_now: int) -> None:
-        if is_now:
-            return
+    @precondition(lambda self: not self.is_closed and len(self.readers) > 3)
+    @rule()
+    def the_mount_is_taken_down(self) -> None:
         self.is_closed = True
         self.dispatch.close(ShuttingDown("the end"))
         for waiter in list(self.readers):

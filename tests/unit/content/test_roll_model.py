@@ -262,6 +262,10 @@ def test_two_fronts_are_none_also_where_one_was_known_before() -> None:
     assert roll.front is None
 
 
+def test_unless_it_is_said_that_they_were_named_no_name_is_believed() -> None:
+    assert Roll([Expected("a", 5, None)], front=FRONT).match(FRONT + "a", 5, 1) is None
+
+
 def test_nobody_is_expected_and_nobody_comes() -> None:
     roll = Roll()
     assert len(roll) == roll.place == roll.came == 0
