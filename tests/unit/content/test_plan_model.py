@@ -162,6 +162,15 @@ def test_a_stream_reaches_a_gap(
     assert not plan.reaches(ending, gap, PRICES, LIMITS), name
 
 
+def test_a_sweep_is_awaited_for_longer_than_a_turn_where_opening_another_takes_that() -> None:
+    slow = Prices(base_s=100.0, skip_s=0.0, rate=1.0)
+    within = Limits(least_reach=0, most_reach=plan.ENDLESS)
+    sweep = Stream("a", 0, True, 99.0, sweeps=True)
+    assert within.patience(slow) == 10
+    assert plan.reaches(sweep, 50, slow, within)
+    assert not plan.reaches(sweep, 51, slow, within)
+
+
 def test_of_streams_that_are_equally_near_the_first_is_joined() -> None:
     streams = [Stream("a", place, True, 99.0) for place in (0, MIB, MIB)]
     assert plan.nearest("a", 2 * MIB, streams, PRICES, LIMITS) == 1
@@ -242,7 +251,7 @@ def test_the_measures_are_those_of_the_essay() -> None:
     assert limits.looks == 8, "after eight streams"
     assert limits.turn_s == 10.0
     assert limits.grace_s == 0.1, "a moment"
-    assert plan.ENDLESS > 2**60, "no file is so long"
+    assert plan.ENDLESS == 2**62, "no file is so long"
 
 
 def test_a_stream_of_which_nothing_is_said_reads_ahead_without_bounds_and_has_had_no_turn() -> None:
