@@ -198,15 +198,14 @@ def test_the_last_eight_that_were_read_are_known_in_order_and_once() -> None:
 
 
 def test_of_missed_files_eight_are_remembered() -> None:
-    """Enough for any decision: `MANY` is less."""
+    """Enough for any decision, as `MANY` is less; who was forgotten counts anew."""
     assert MANY <= 8
     watch = after(range(8))
-    assert watch.missed(FIRST, KB, 0.0)
-    before = watch.missed(FIRST + 8, KB, 5.0)
-    assert before
-    assert watch.missed(FIRST + 9, KB, 10.0)
-    # six of the eight are of the beginning, and too old now
-    assert not watch.missed(FIRST + 9, KB, 10.01)
+    watch.missed(FIRST + 8, KB, 5.0)
+    watch.missed(FIRST, KB, 5.0)
+    watch.missed(FIRST + 7, KB, 5.0)  # who is known still, by his first time
+    assert not watch.missed(FIRST + 7, KB, 10.5)
+    assert watch.missed(FIRST + 9, KB, 10.5)
 
 
 # The whole dataset.
