@@ -113,6 +113,46 @@ def test_what_leaves_is_found_while_others_come() -> None:
     assert list(leaving) == [*range(4, 15), 0]
 
 
+@pytest.mark.parametrize(
+    ("read", "asked", "last"),
+    [
+        ([], 3, 3),
+        ([3], 3, 3),
+        ([4], 3, 4),
+        ([5], 3, 5),
+        ([6], 3, 3),
+        ([5, 7, 9], 3, 9),
+        ([5, 7, 10], 3, 7),
+        ([3, 4, 5, 6], 3, 6),
+        ([0, 1, 2], 3, 3),
+        ([3, 30], 3, 3),
+    ],
+)
+def test_who_reads_on_is_followed_over_two_chunks_that_were_not_read(
+    read: list[int], asked: int, last: int
+) -> None:
+    for count in (11, 12):  # whether or not reading makes them younger
+        ages = Ages(range(count))
+        for number in read:
+            ages.was_read(number)
+        assert ages.read_on(asked) == last
+
+
+def test_what_was_read_is_read_until_it_goes() -> None:
+    ages = Ages([5])
+    ages.was_read(5)
+    ages.came(5)
+    assert ages.read_on(4) == 5, "more of it came"
+    ages.forget(5)
+    assert ages.read_on(4) == 4
+    ages.came(5)
+    assert ages.read_on(4) == 4, "it is not that which was read"
+    ages.was_read(5)
+    ages.clear()
+    ages.came(5)
+    assert ages.read_on(4) == 4
+
+
 # Any use.
 
 numbers = st.integers(0, 15)
@@ -126,6 +166,7 @@ class Cache(RuleBasedStateMachine):
         self.ages = Ages()
         self.oldest_first: list[int] = []
         self.last_read = -1
+        self.read: set[int] = set()
 
     @initialize(came=st.lists(numbers, unique=True, max_size=16))
     def begin(self, came: list[int]) -> None:
@@ -141,14 +182,24 @@ class Cache(RuleBasedStateMachine):
     def is_read(self, number: int) -> None:
         self.ages.was_read(number)
         self.last_read = number
-        if number in self.oldest_first and len(self.oldest_first) >= FEW:
-            self._renew(number)
+        if number in self.oldest_first:
+            self.read.add(number)
+            if len(self.oldest_first) >= FEW:
+                self._renew(number)
 
     @rule(number=numbers)
     def is_forgotten(self, number: int) -> None:
         self.ages.forget(number)
         if number in self.oldest_first:
             self.oldest_first.remove(number)
+            self.read.discard(number)
+
+    @rule(number=numbers)
+    def somebody_asks_how_far_it_was_read(self, number: int) -> None:
+        last = number
+        while nearer := [one for one in self.read if last < one <= last + 2]:
+            last = min(nearer)
+        assert self.ages.read_on(number) == last
 
     @rule(kept=st.integers(0, 16), size=st.none() | st.integers(0, 17 * CHUNK))
     def some_may_leave(self, kept: int, size: int | None) -> None:
@@ -164,11 +215,13 @@ class Cache(RuleBasedStateMachine):
         for number in itertools.islice(self.ages.leaving(1, size), 4):
             self.ages.forget(number)
             self.oldest_first.remove(number)
+            self.read.discard(number)
 
     @rule()
     def all_is_given_back(self) -> None:
         self.ages.clear()
         self.oldest_first.clear()
+        self.read.clear()
         self.last_read = -1
 
     def _renew(self, number: int) -> None:
