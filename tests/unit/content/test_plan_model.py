@@ -91,7 +91,7 @@ def test_beside_one_stream_whoever_waits_is_served_as_the_table_says(
         assert decision == by_the_table(gap, [one], CHEAP, limits, others=others), one
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(4))
 def test_beside_several_streams_whoever_waits_is_served_as_the_table_says(seed: int) -> None:
     dice = random.Random(seed)
     for _ in range(1500):

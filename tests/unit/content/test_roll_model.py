@@ -61,7 +61,7 @@ NAMES = ["a", "b", "d/a", "/a", "c"]
 FRONTS = ["", FRONT, "x/"]
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(4))
 def test_whoever_comes_is_who_the_table_says(seed: int) -> None:
     dice = random.Random(seed)
     matched = missed = 0
