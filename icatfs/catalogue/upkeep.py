@@ -12,7 +12,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -74,32 +74,35 @@ def verify(cache: Path) -> Checked:
     """
     checked = Checked()
     for path, _ in _files(cache, kept.SUFFIX):
-        with suppress(FileNotFoundError), path.open("rb") as file:
-            reason = _fault(path, file)
+        with suppress(FileNotFoundError):
+            inode, reason = path.lstat().st_ino, _fault(path)
             if not reason:
                 checked.right += 1
-            elif _remove(path, os.fstat(file.fileno()).st_ino):
+            elif _remove(path, inode):
                 checked.wrong.append(WrongListing(path.name, reason))
     return checked
 
 
-def _fault(path: Path, file: BinaryIO) -> str:
+def _fault(path: Path) -> str:
     """What is wrong with a listing; empty if nothing is."""
     try:
-        key, _ = kept.read(file)
-    except (ValueError, msgspec.MsgspecError) as error:
+        with kept.opened(path) as file:
+            key, _ = kept.read(file)
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, msgspec.MsgspecError) as error:
         return str(error)
     return "" if path == kept.path_of(path.parent, key) else f"it is of {key.kind} {key.id}"
 
 
 def _files(cache: Path, suffix: str) -> Iterator[tuple[Path, os.stat_result]]:
-    """The files of this kind; those that go meanwhile are left out."""
+    """What has such a name and is no folder; what goes meanwhile is left out."""
     try:
         entries = list(os.scandir(cache / kept.FOLDER))
     except FileNotFoundError:
         return
     for entry in entries:
-        if entry.name.endswith(suffix):
+        if entry.name.endswith(suffix) and not entry.is_dir(follow_symlinks=False):
             with suppress(FileNotFoundError):
                 yield Path(entry.path), entry.stat(follow_symlinks=False)
 
@@ -107,7 +110,7 @@ def _files(cache: Path, suffix: str) -> Iterator[tuple[Path, os.stat_result]]:
 def _remove(path: Path, inode: int) -> bool:
     """Whether this very file has gone; one that has taken its place meanwhile stays."""
     with suppress(FileNotFoundError):
-        if path.stat().st_ino == inode:
+        if path.lstat().st_ino == inode:
             path.unlink()
             return True
     return False

@@ -100,3 +100,27 @@ def test_files_made_and_removed_in_it_are_there_and_gone_at_once(
     (folder / "sub/deep.dat").unlink()
     assert not (folder / "mine.dat").exists()
     assert [name for name in os.listdir(folder) if name != "sub"] == names
+
+
+def test_a_mount_lists_right_whatever_has_become_of_what_was_kept(
+    mounts: Mounts, several_pages: FacilityHandle
+) -> None:
+    point = mounts.mount(several_pages, user="simple/root")
+    folder = point / "LARGE/BIG-1/1/many"
+    names = os.listdir(folder)
+    assert mounts.unmount(point).returncode == 0
+    (kept,) = mounts.folder.glob("cache/*/listings/dataset-*.rows")
+    content = bytearray(kept.read_bytes())
+    content[len(content) // 2] ^= 8
+    kept.write_bytes(content)
+    mounts.mount(several_pages, user="simple/root")
+    assert os.listdir(folder) == names
+    assert mounts.log().count("asked for anew") == 1
+    assert mounts.unmount(point).returncode == 0
+    kept.unlink()
+    os.mkfifo(kept)
+    mounts.mount(several_pages, user="simple/root")
+    assert os.listdir(folder) == names
+    assert mounts.log().count("asked for anew") == 2
+    assert mounts.unmount(point).returncode == 0
+    assert kept.is_file()
