@@ -8,7 +8,6 @@ the index is written, then the session is logged out, then connections close.
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import signal
@@ -48,7 +47,9 @@ from icatfs.ids.zips import ZipSource
 from icatfs.notify import notify
 from icatfs.recall.admission import policy_of
 from icatfs.recall.coordinator import RecallCoordinator, open_recall
-from icatfs.recall.ordering import Orders, open_book, open_orders
+from icatfs.recall.grain import FILE as GRAIN
+from icatfs.recall.grain import Grain
+from icatfs.recall.ordering import Orders, folder_of, open_book, open_orders
 from icatfs.recall.orders import Home
 from icatfs.staging.archives import Archive
 from icatfs.staging.area import StagingArea
@@ -59,8 +60,6 @@ from icatfs.unsent import Outbox, open_outbox, unsent
 from icatfs.values import WriteMode
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from icatfs.catalogue.node import Node
     from icatfs.icat.records import Properties
 
@@ -165,7 +164,7 @@ async def _build(
     ids = await find_ids(config, transport)
     mode = await _write_mode(config, ids)
     ttl = Ttl(default_s=config.ttl_s, running_visit_s=config.ttl_running_s)
-    _private_folder(config.cache_dir)
+    tuning.private_folder(config.cache_dir)
     cache = config.cache_dir / tuning.cache_name(icat.url, keeper.user_name)
     catalogue = await enter(open_catalogue(icat, keeper, ttl=ttl, kept_in=cache / LISTINGS))
     root = await _root(catalogue, config.path)
@@ -187,7 +186,8 @@ async def _build(
     two_level = await ids.is_two_level()
     zips = ZipSource(ids, keeper, two_level=two_level)
     bulk = await enter(open_bulk(zips, store, contents_of(catalogue), limits=tuning.ahead(config)))
-    sizes = Sizes(icat, keeper)
+    sizes, home = Sizes(icat, keeper), Home(icat.url, keeper.user_name)
+    grain = Grain(folder_of(config.state_dir, home) / GRAIN)
     recall = await enter(
         open_recall(
             ids,
@@ -195,9 +195,10 @@ async def _build(
             two_level=two_level,
             policy=policy_of(config),
             dataset_bytes=sizes.bytes_of,
+            grain=grain,
         )
     )
-    book = open_book(config.state_dir, Home(icat.url, keeper.user_name))
+    book = open_book(config.state_dir, home)
     fetcher = Fetcher(catalogue, store, transfer, bulk, config.cache_size)
     orders = await enter(open_orders(book, recall, bring=fetcher.bring))
     area = await enter(tuning.staging(config, icat.url, keeper.user_name))
@@ -205,7 +206,7 @@ async def _build(
     uploader = await enter(
         open_uploader(icat, ids, keeper, Timing(config.close_wait_s), drain_s=config.unmount_wait_s)
     )
-    archive = Archive(ids, keeper, two_level=two_level, by_dataset=lambda: recall.by_dataset)
+    archive = Archive(ids, keeper, two_level=two_level, grain=grain)
     swaps = Swaps(area, uploader, icat, ids, keeper, archive)
     writing = await enter(
         open_writing(
@@ -381,14 +382,3 @@ async def _stop_on_signal(scope: trio.CancelScope) -> None:
             log.info("stopping on %s", signal.Signals(number).name)
             scope.cancel()
             return
-
-
-def _private_folder(path: Path) -> None:
-    try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return  # the store says so, and keeps nothing
-        raise ConfigError(
-            f"cannot use the cache folder {path}: {error.strerror}; choose one with --cache-dir"
-        ) from error

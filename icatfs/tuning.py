@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 from typing import TYPE_CHECKING
 
 from icatfs.content import foresight
+from icatfs.errors import ConfigError
 from icatfs.staging.area import StagingArea, open_staging
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
+    from pathlib import Path
 
     from icatfs.config import Config
 
@@ -35,3 +38,15 @@ def staging(config: Config, facility: str, user: str) -> AbstractAsyncContextMan
 def cache_name(url: str, user: str) -> str:
     """One folder per user and facility: nobody finds bytes that ICAT would refuse to them."""
     return hashlib.sha256(f"{user}\n{url}".encode()).hexdigest()[:16]
+
+
+def private_folder(path: Path) -> None:
+    """The folder of all caches, nobody else's to look into; ConfigError."""
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return  # the store says so, and keeps nothing
+        raise ConfigError(
+            f"cannot use the cache folder {path}: {error.strerror}; choose one with --cache-dir"
+        ) from error

@@ -3,7 +3,8 @@
 ICAT's rules cannot be asked for over REST, and a facility's rules may close a dataset that is
 marked *complete*, or may not. So a refusal is remembered for a while, and the next file is refused
 before anybody writes it. Where it is known that complete means closed (``complete_is_closed``) no
-refusal is needed; where whole datasets are archived, one that is on tape is refused, too.
+refusal is needed; where whole datasets are archived, one that is on tape is refused, too
+(`icatfs.staging.archives`).
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 _REMEMBERED_S = 600.0
 _ONLINE_S = 30.0
+_NEWEST = 3
+"""So many of the last files of a dataset are looked for on disk."""
 
 
 class Closed:
@@ -43,12 +46,14 @@ class Closed:
         archive: Archive,
         *,
         complete_is_closed: bool,
+        recalls: Callable[[str], bool],
         clock: Callable[[], float] = trio.current_time,
     ) -> None:
         # given
         self._catalogue = catalogue
         self._archive = archive
         self._complete_is_closed = complete_is_closed
+        self._recalls = recalls
         self._clock = clock
         # mutable
         self._refused: dict[DatasetId, tuple[float, str]] = {}
@@ -65,9 +70,32 @@ class Closed:
                 f"cannot write {name!r} here: the facility has just refused another file in this "
                 f"dataset{why} so nothing is sent; write to another dataset ({words})"
             )
-        if self._clock() >= self._online.get(dataset, 0.0):  # many files are made one after another
-            await self._archive.check_writable(dataset, f"write {name!r}")
-            self._online[dataset] = self._clock() + _ONLINE_S
+        await self.check_archived(folder, name)
+
+    async def check_archived(self, entry: Node, name: str) -> None:
+        """NotOnline where the dataset could take no file, nor a new version, for it is on tape."""
+        dataset = dataset_of(entry)
+        if self._clock() < self._online.get(dataset, 0.0):  # many files are made one after another
+            return
+        path = await self._path(entry, name)
+        rows = self._catalogue.datafiles(dataset)
+        await self._archive.check_writable(
+            dataset,
+            f"write {name!r}",
+            may_restore=self._recalls(path),
+            newest=[] if rows is None else [row.id for row in rows[-_NEWEST:]],
+        )
+        self._online[dataset] = self._clock() + _ONLINE_S
+
+    async def _path(self, entry: Node, name: str) -> str:
+        """From the top of the facility to an entry of this name in, or beside, what is shown."""
+        names = [name, *reversed(entry.path_in_dataset.split("/"))]
+        key: NodeKey | None = NodeKey(Kind.DATASET, dataset_of(entry))
+        while key is not None:
+            node = await self._catalogue.node(key)
+            names.append(node.name)
+            key = node.parent
+        return "/".join(reversed([one for one in names if one]))
 
     async def check_complete(self, entry: Node, name: str) -> bool:
         """Whether the dataset is complete; NotPermitted where that closes it."""

@@ -20,6 +20,7 @@ from icatfs.sharing import KeyedLock
 
 if TYPE_CHECKING:
     from icatfs.catalogue.node import Node, NodeKey
+    from icatfs.fs.closed import Closed
     from icatfs.fs.inodes import Inode
     from icatfs.fs.overlay import Overlay
     from icatfs.fs.permission import Permission
@@ -73,6 +74,7 @@ class Revising:
         overlay: Overlay,
         publishing: Publishing,
         replacing: Replacing,
+        closed: Closed,
     ) -> None:
         # given
         self._services = services
@@ -80,6 +82,7 @@ class Revising:
         self._overlay = overlay
         self._publishing = publishing
         self._replacing = replacing
+        self._closed = closed
         # mutable
         self._locks: KeyedLock[NodeKey] = KeyedLock()
 
@@ -87,8 +90,8 @@ class Revising:
         """A stored file opened for writing, as a draft that is open once more.
 
         ``fill`` brings its bytes; None: it starts empty, and is changed by that already. Cancelled
-        or refused, there is no draft. Raises ReadOnly, NotPermitted, AccessDenied where the
-        facility would refuse the new version, what a read raises, NoSpace.
+        or refused, there is no draft. Raises ReadOnly, NotPermitted, AccessDenied or NotOnline
+        where the facility would refuse the new version, what a read raises, NoSpace.
         """
         self._permission.check_changeable(node, "write to")
         async with self._locks(node.key):
@@ -110,6 +113,7 @@ class Revising:
             await self._replacing.begin(draft, row)
             if fill is not None:
                 await fill(draft)
+            await self._closed.check_archived(node, node.name)
         except IcatfsError as error:
             failure = error
         except BaseException:  # not swallowed: nobody else knows of the staged file

@@ -14,6 +14,7 @@ catalogue every intermediate name; such a file is published by the rename to its
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -46,6 +47,7 @@ from icatfs.fs.revising import Revising
 from icatfs.fs.temporary import USUAL, Making, TemporaryNames, temporary_names
 from icatfs.fs.unattended import Unattended
 from icatfs.icat.records import DatafileRow
+from icatfs.recall.admission import policy_of
 from icatfs.values import DatafileId, InvestigationId, Kind, WriteMode
 
 if TYPE_CHECKING:
@@ -68,12 +70,15 @@ class WritingOptions:
     allow_recursive_delete: bool = False
     complete_is_closed: bool = False
     temporary_names: TemporaryNames = USUAL
+    recalls: Callable[[str], bool] = lambda _: True
+    """Whether a path of the facility may be brought back from tape without being asked for."""
     stream_after: int = 8 * 2**20
     """From how many bytes on a file is sent while it is written; 0: never."""
 
 
 def options_of(config: Config, mode: WriteMode) -> WritingOptions:
     """How a mount of this configuration writes; ``mode`` is what the server leaves of its own."""
+    policy, top = policy_of(config), config.path.strip("/")
     return WritingOptions(
         mode,
         config.dataset_type,
@@ -82,6 +87,7 @@ def options_of(config: Config, mode: WriteMode) -> WritingOptions:
         complete_is_closed=config.complete_is_closed,
         stream_after=config.stream_after,
         temporary_names=temporary_names(config.temporary_names),
+        recalls=lambda path: policy.manner("/" + path.removeprefix(top).lstrip("/")).recalls,
     )
 
 
@@ -99,7 +105,10 @@ class Writing:
         self._stream_after = options.stream_after
         # constant
         self._closed = Closed(
-            services.catalogue, services.archive, complete_is_closed=options.complete_is_closed
+            services.catalogue,
+            services.archive,
+            complete_is_closed=options.complete_is_closed,
+            recalls=options.recalls,
         )
         self._permission = permission = Permission(options.mode)
         self._overlay = overlay = Overlay()
@@ -116,7 +125,9 @@ class Writing:
             replacing=self._replacing,
             on_refusal=self._closed.learn,
         )
-        self._revising = Revising(services, permission, overlay, self.publishing, self._replacing)
+        self._revising = Revising(
+            services, permission, overlay, self.publishing, self._replacing, self._closed
+        )
         self._describing = Describing(services, permission, overlay, confirming)
         guard = DeletionGuard(unlimited=options.allow_recursive_delete)
         self._removing = Removing(services, permission, overlay, guard, confirming)

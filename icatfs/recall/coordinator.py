@@ -6,8 +6,9 @@ data in advance. All who are interested in the same storage unit share its obser
 outlives those who wanted it.
 
 **What a unit is** the server does not say: it moves whole datasets or single datafiles. The words
-of its refusal tell (`learn`). Until they were heard each datafile is looked at by itself: that is
-right on every server, for a restore is asked for in a way that joins one that runs already.
+of its refusal tell (`icatfs.recall.grain`). Until this mount has heard them each datafile is looked
+at by itself: that is right on every server, for a restore is asked for in a way that joins one that
+runs already.
 
 **Before** a read asks for bytes it asks here whether it may (`admit`), for the facility's refusal
 is at the same time an order: it queues a restore. What is known to be online, from an answer less
@@ -36,6 +37,7 @@ from icatfs.errors import (
 )
 from icatfs.ids.selection import Selection
 from icatfs.recall.admission import FREE, Admission, DatasetBytes, Door
+from icatfs.recall.grain import Grain
 from icatfs.recall.memory import Memory
 from icatfs.recall.policy import Policy
 from icatfs.recall.poller import Ids, Keeper, Pace, Poller
@@ -68,6 +70,7 @@ class RecallCoordinator:
         *,
         two_level: bool,
         door: Door,
+        grain: Grain,
         pace: Pace,
         dice: random.Random,
     ) -> None:
@@ -76,12 +79,12 @@ class RecallCoordinator:
         self._keeper = keeper
         self._two_level = two_level
         self._door = door
+        self._grain = grain
         # constant
         self.poller = Poller(
             ids, keeper, pace, dice, is_unit=self._is_unit, concluded=self._conclude
         )
         # mutable
-        self._by_dataset: bool | None = None
         self._closed = False
         self._memory = Memory()
         self._questions: SingleFlight[Key, OnlineStatus] = SingleFlight(nursery)
@@ -145,9 +148,9 @@ class RecallCoordinator:
         if status is OnlineStatus.ONLINE:
             return FREE
         self.check(dataset, datafile)
-        alone = size or 0 if self._by_dataset is False else None
+        alone = size or 0 if self.by_dataset is False else None
         manner = await self._door.judge(key, status, who(), alone)
-        return Admission(manner, fetch=self._by_dataset is None and not is_under_way)
+        return Admission(manner, fetch=self.by_dataset is None and not is_under_way)
 
     async def _where(self, dataset: DatasetId, datafile: DatafileId) -> OnlineStatus:
         """As `status_of`; a dataset that is online costs one question for all its files."""
@@ -178,7 +181,7 @@ class RecallCoordinator:
 
     def _key(self, dataset: DatasetId, datafile: DatafileId) -> Key:
         """What to look at to know where a datafile is."""
-        return Key(dataset, None if self._by_dataset else datafile)
+        return Key(dataset, None if self.by_dataset else datafile)
 
     async def _wait(self, key: Key) -> None:
         if self._closed:
@@ -200,14 +203,10 @@ class RecallCoordinator:
             raise failure
 
     def learn(self, dataset: DatasetId, datafile: DatafileId, refusal: DataArchived) -> None:
-        """The facility has refused a datafile: what its words tell of its storage units
-        (ids.server 2.1.1), and that this one is not online."""
+        """The facility has refused a datafile: what its words tell of its storage units, and that
+        this one is not online."""
         self._memory.doubt(Key(dataset, datafile))
-        text = str(refusal)
-        if "its dataset" in text:
-            self._by_dataset = True
-        elif "it must be restored" in text:
-            self._by_dataset = False
+        self._grain.hear(str(refusal))
 
     async def status_of(self, dataset: DatasetId, datafile: DatafileId) -> OnlineStatus:
         """Where the data are, as of some seconds ago; triggers nothing.
@@ -245,13 +244,13 @@ class RecallCoordinator:
     @property
     def by_dataset(self) -> bool | None:
         """Whether datasets are restored as a whole; None while the server has not shown it."""
-        return self._by_dataset
+        return self._grain.seen
 
     def status(self) -> RecallStatus:
         """What is being waited for now."""
         return RecallStatus(
             units=tuple(self._unit_status(unit) for unit in self.poller.units()),
-            by_dataset=self._by_dataset,
+            by_dataset=self.by_dataset,
             restores_asked=self.poller.asked,
             failures=self._failed,
             refused=self._door.refused,
@@ -295,7 +294,7 @@ class RecallCoordinator:
     # What the poller tells and asks.
 
     def _is_unit(self, key: Key) -> bool:
-        return key.datafile is not None or self._by_dataset is True
+        return key.datafile is not None or self.by_dataset is True
 
     def _conclude(self, unit: Unit, phase: Phase, error: IcatfsError | None) -> IcatfsError | None:
         """A unit is over: remember it; what to tell those who wait."""
@@ -334,6 +333,7 @@ async def open_recall(
     pace: Pace | None = None,
     dice: random.Random | None = None,
     dataset_bytes: DatasetBytes | None = None,
+    grain: Grain | None = None,
 ) -> AsyncIterator[RecallCoordinator]:
     """The coordinator of one mount; ``dataset_bytes`` tells how large a dataset is.
 
@@ -346,6 +346,7 @@ async def open_recall(
             keeper,
             two_level=two_level,
             door=Door(policy or Policy(), dataset_bytes),
+            grain=grain or Grain(),
             pace=pace or Pace(),
             dice=dice or random.Random(),
         )

@@ -269,10 +269,15 @@ def _explained(error: sqlite3.Error, path: Path) -> IcatfsError:
     )
 
 
+def folder_of(state_dir: Path, home: Home) -> Path:
+    """Where the list of this user at this facility is, and what belongs to it."""
+    digest = hashlib.sha256(f"{home.user}\n{home.server}".encode()).hexdigest()[:16]
+    return state_dir / "orders" / digest
+
+
 def open_book(state_dir: Path, home: Home) -> Book:
     """The list of this user at this facility, made if need be. ConfigError, NoSpace."""
-    digest = hashlib.sha256(f"{home.user}\n{home.server}".encode()).hexdigest()[:16]
-    folder = state_dir / "orders" / digest
+    folder = folder_of(state_dir, home)
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:

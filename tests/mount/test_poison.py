@@ -90,7 +90,7 @@ def test_nothing_in_an_archived_dataset_is_renamed(
 def test_a_file_in_an_archived_dataset_is_refused_when_it_is_created(
     mounts: Mounts, facility: FacilityHandle
 ) -> None:
-    """Once it is known that the facility archives whole datasets: by a first read from tape."""
+    """Also after a first read from tape, which tells that the facility archives whole datasets."""
     stored = mounts.mount(facility) / VISIT / "e208945"
     facility.archive(datasets=[number(facility, stored)])
     assert (stored / "e208945.dat").read_bytes()

@@ -473,6 +473,20 @@ def test_early_refusals(mounts: Mounts, facility: FacilityHandle) -> None:
     mounts.unmount(mounted)
 
 
+def test_writing_to_tape(mounts: Mounts, facility: FacilityHandle) -> None:
+    """Where whole datasets are archived, a file in one on tape is refused when it is created or cut
+    to nothing (`ENODATA`), also right after mounting."""
+    facility.archive(datasets=[dataset_id(facility, "e208945")])
+    point = mounts.mount(facility, "-o", "recall=never", "--mode", "rw", user="simple/root")
+    with fails_with(errno.ENODATA):
+        os.open(point / DATASET / "new", os.O_WRONLY | os.O_CREAT)
+    with fails_with(errno.ENODATA):
+        os.open(point / FILE, os.O_WRONLY | os.O_TRUNC)
+    assert not stored(facility, "new")
+    assert facility.counters()["restores"] == 0
+    mounts.unmount(point)
+
+
 def test_taken_names(facility: FacilityHandle, point: Path) -> None:
     """A name that others took while the file was written is theirs (`EEXIST` in `close`)."""
     (point / VISIT / "new").mkdir()
