@@ -229,6 +229,7 @@ class Orders:
             fetch, words = Fetch.FAILED, str(error)
         else:
             fetch, words = (Fetch.DONE, "") if fits else (Fetch.NO_ROOM, _NO_ROOM)
+        crash_point("brought")
         self._evictions.pop(unit.id, None)
         await self.in_thread(self.book.fetched, unit.id, fetch, words or None)
 

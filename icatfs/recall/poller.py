@@ -34,6 +34,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import trio
 
+from icatfs.crashing import crash_point
 from icatfs.errors import (
     FacilityTimeout,
     FacilityUnreachable,
@@ -352,6 +353,7 @@ class Poller:
             return
         try:
             await self._keeper.run(call, _selection(units))
+            crash_point("requested")
         except _SILENCE as error:
             log.info("a restore could not be asked for: %s", error)
             return
