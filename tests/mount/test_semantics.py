@@ -803,6 +803,30 @@ arrives empty."""
     assert (folder / "file").read_bytes() == bytes(1000) + b"end"
 
 
+def test_reserving_room(facility: FacilityHandle, point: Path) -> None:
+    """`fallocate` fails with `EOPNOTSUPP` and changes nothing; `posix_fallocate` writes zeros
+    instead."""
+    path = point / VISIT / "fallocate"
+    path.mkdir()
+    with (path / "data").open("w+b") as file:
+        file.write(b"12345")
+        file.flush()
+        for how in (["--length", "8192"], ["--punch-hole", "--length", "4096"]):
+            done = subprocess.run(
+                ["fallocate", *how, f"/proc/self/fd/{file.fileno()}"],
+                pass_fds=[file.fileno()],
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert done.returncode
+            assert "not supported" in done.stderr or "unsupported" in done.stderr
+        assert os.fstat(file.fileno()).st_size == 5
+        os.posix_fallocate(file.fileno(), 0, 10_000)
+        assert os.fstat(file.fileno()).st_size == 10_000
+    assert checksums(facility, "data") == [zlib.crc32(b"12345" + bytes(9_995))]
+
+
 def test_read_only(mounts: Mounts, facility: FacilityHandle) -> None:
     """A mount with `--mode ro`, or of a read-only data service, changes nothing (`EROFS`)."""
     mounted = mounts.mount(facility, "--mode", "ro", name="ro")
