@@ -51,6 +51,7 @@ SETTINGS = frozenset(
         "dataset_type",
         "allow_recursive_delete",
         "complete_is_closed",
+        "answer_wait",
         "close_wait",
         "stream_after",
         "temporary_names",
@@ -114,6 +115,8 @@ class Config:
     """Whether one program may remove as many stored files as it likes."""
     complete_is_closed: bool = False
     """Whether a dataset that is marked complete takes no new files, whatever ICAT's rules say."""
+    answer_wait_s: float | None = None
+    """How long the facility may take to answer; None: 75 s, and 120 s or more what takes long."""
     close_wait_s: float = 600.0
     """How long ``close`` keeps trying while the server is busy or restores."""
     unmount_wait_s: float = 300.0

@@ -308,6 +308,7 @@ def open_network(config: Config) -> AbstractAsyncContextManager[Transport]:
         ca_file=config.ca_file,
         insecure=config.insecure,
         limits=Limits(in_flight=config.max_requests, data=max(config.max_requests - 1, 1)),
+        answer_s=config.answer_wait_s,
     )
 
 

@@ -101,6 +101,7 @@ def resolve(flags: Flags) -> Config:
         complete_is_closed=cfg.parse_bool(
             "complete_is_closed", settings.get("complete_is_closed", "no")
         ),
+        answer_wait_s=_seconds(settings, "answer_wait", None) or None,
         close_wait_s=_seconds(settings, "close_wait", 600.0) or 0.0,
         unmount_wait_s=_seconds(settings, "unmount_wait", 300.0) or 0.0,
         stream_after=_allowance(settings, "stream_after", 8 * 2**20),

@@ -81,6 +81,7 @@ class Transport:
         user_agent: str,
         tls: ssl.SSLContext,
         silence_s: float = SILENCE_S,
+        answer_s: float | None = None,
         http: httpx.AsyncBaseTransport | None = None,
         dice: random.Random | None = None,
         mover: Mover | None = None,
@@ -89,6 +90,7 @@ class Transport:
         self._mover = mover
         self._unreachable_s = unreachable_s
         self._silence_s = silence_s
+        self._answer_s = answer_s
         self._dice = dice
         # constant
         headers = {"User-Agent": user_agent, "Accept": "*/*", "Accept-Encoding": "identity"}
@@ -338,7 +340,7 @@ class Transport:
     ) -> httpx.Request:
         timeouts = {
             "connect": min(_CONNECT_S, self._unreachable_s),
-            "read": timeout_s or FIRST_BYTE_S,
+            "read": self._answer_s or timeout_s or FIRST_BYTE_S,
             "write": _SEND_S,
             "pool": None,
         }

@@ -33,14 +33,16 @@ async def open_transport(
     limits: Limits = Limits(),  # noqa: B008 - frozen
     unreachable_s: float = 10.0,
     silence_s: float = SILENCE_S,
+    answer_s: float | None = None,
     http: httpx.AsyncBaseTransport | None = None,
     moves: bool = True,
 ) -> AsyncIterator[Transport]:
     """A transport whose connections are closed at the end.
 
     ``unreachable_s`` is the patience with a server that does not answer at all, ``silence_s`` with
-    one that stops in the middle of a body; ``http`` stands in for the network. Without ``moves``
-    no process of its own brings bodies. ConfigError.
+    one that stops in the middle of a body, ``answer_s`` with one that takes a request and does not
+    answer (None: what each may need of a stock server); ``http`` stands in for the network. Without
+    ``moves`` no process of its own brings bodies. ConfigError.
     """
     for name in ("httpx", "httpcore"):
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -55,6 +57,7 @@ async def open_transport(
             user_agent=user_agent or f"icatfs/{__version__} (+ICAT as a file system)",
             tls=tls,
             silence_s=silence_s,
+            answer_s=answer_s,
             http=http,
             mover=mover,
         )
