@@ -197,9 +197,16 @@ class Recorder:
                 outcome.there.append(read)
         gone = [*gone, *(record.name for record in outcome.lost)]
         self._index.write(outcome.there, gone=gone, used=used, lease=lease)
-        if has_dead(self._index, self._tenancy):
-            sweep(self._index, self._tenancy)
+        self._sweep()
         return outcome
+
+    def _sweep(self) -> None:
+        """Look for the dead. What is recorded stays recorded where this fails: it comes again."""
+        try:
+            if has_dead(self._index, self._tenancy):
+                sweep(self._index, self._tenancy)
+        except (OSError, sqlite3.Error) as error:
+            log.debug("what the dead left in the cache cannot be swept up: %s", error)
 
     def _as_lost(self, record: Record) -> Record:
         """Where the index still has its record, that goes now, and its cost comes to us."""

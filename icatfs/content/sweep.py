@@ -21,7 +21,8 @@ def sweep(index: Index, tenancy: Tenancy) -> None:
 
     A file without a record is removed; one that is not complete loses what its record does not
     claim; a record without a file goes; and what they had leased is free for all. The living are
-    left alone: they alone know what they are about to record.
+    left alone: they alone know what they are about to record. Several may sweep at once, and what
+    is a folder (``lost+found``) was not made by any of us.
     """
     is_dead = cache(lambda mark: mark is None or tenancy.is_dead(mark))
     with index.reading_there() as books:
@@ -33,7 +34,8 @@ def sweep(index: Index, tenancy: Tenancy) -> None:
         if not is_dead(mark_of(entry.name)):
             continue
         if entry.name not in known:
-            os.unlink(entry.path)
+            with suppress(FileNotFoundError, IsADirectoryError):
+                os.unlink(entry.path)
         elif not known[entry.name] and not _trimmed(index, tenancy, entry.name):
             busy.add(mark_of(entry.name))
     index.each(Books.erase, [name for name in known.keys() - found if is_dead(mark_of(name))])

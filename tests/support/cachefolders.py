@@ -1,0 +1,102 @@
+"""Cache folders with what other processes are said to have left in them."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING
+
+from icatfs.content.chunks import CHUNK, Checksums, Piece
+from icatfs.content.entering import enter_only
+from icatfs.content.index import Index
+from icatfs.content.record import Record, mark_of
+from icatfs.values import ContentVersion, DatafileId
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from icatfs.content.ownership import Tenancy
+
+MIB = 2**20
+PLENTY = 2**40
+COST = 4096
+DEAD = "00000000deadbeef"
+"""A mark that no process has."""
+
+
+@contextmanager
+def share(folder: Path, max_bytes: int = PLENTY) -> Iterator[tuple[Index, Tenancy]]:
+    """The share of a process that lives for the time of a block, and lets others in."""
+    entered = enter_only(folder, max_bytes)
+    assert entered is not None
+    index, tenancy = entered
+    tenancy.admit_others()
+    try:
+        yield index, tenancy
+    finally:
+        index.close()
+        tenancy.close()
+
+
+def version(number: int, size: int | None) -> ContentVersion:
+    """One that has no checksum."""
+    return ContentVersion(DatafileId(number), size, 0, None)
+
+
+def record_of(mark: str, number: int, held: int, size: int) -> Record:
+    """One that says that the first bytes are there, whatever they are."""
+    checksums = Checksums()
+    for start in range(0, held, CHUNK):
+        checksums.add(Piece(start, min(held, start + CHUNK), 0))
+    pieces = checksums.pack(checksums.chunks())
+    return Record(f"{number}-{mark}-1", version(number, size), size, pieces, held)
+
+
+def leave(folder: Path, record: Record, size: int) -> Path:
+    """A data file of this size that its process has recorded, and a lease for the rest of it."""
+    path = folder / "data" / record.name
+    with path.open("wb") as file:
+        for start in range(0, size, MIB):
+            file.write(b"x" * min(MIB, size - start))
+    mark = mark_of(record.name)
+    assert mark is not None
+    leased(folder, mark, record.cost + size - record.held)
+    with closing(Index.open(folder, mark, PLENTY, alone=False)) as index:
+        index.write([record])
+    return path
+
+
+def leased(folder: Path, mark: str, count: int) -> None:
+    """So much more is leased by the process of this mark."""
+    with closing(Index.open(folder, mark, PLENTY, alone=False)) as index:
+        index.write(lease=count)
+
+
+def alter(folder: Path, statement: str, *values: object) -> None:
+    """Change something in the index behind everybody's back."""
+    with closing(sqlite3.connect(folder / "index.sqlite")) as connection, connection:
+        connection.execute(statement, values)
+
+
+def names(index: Index) -> set[str]:
+    """Of which files there are records."""
+    with index.reading_there() as books:
+        return set(books.names())
+
+
+def leases(index: Index) -> dict[str, int]:
+    """Who has leased how much."""
+    with index.reading_there() as books:
+        return books.leases()
+
+
+def total(index: Index) -> int:
+    """What records and leases take together."""
+    with index.reading_there() as books:
+        return books.total()
+
+
+def on_disk(folder: Path) -> int:
+    """Bytes that the data files take."""
+    return sum(path.stat().st_blocks * 512 for path in (folder / "data").iterdir())
