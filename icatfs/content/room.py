@@ -254,12 +254,9 @@ class Room:
         while True:
             await self._is_short.wait()
             self._is_short = trio.Event()
+            await trio.to_thread.run_sync(self._give_back_large, list(self._large))
             await trio.to_thread.run_sync(
-                self._prepare,
-                list(self._large),
-                self.reserve,
-                self.spare + self._returning,
-                self._free,
+                self._prepare, self.reserve, self.spare + self._returning, self._free
             )
 
     def close(self) -> None:
@@ -273,15 +270,18 @@ class Room:
         if self._large or time.monotonic() >= self._hopeless_until:
             self._is_short.set()
 
-    def _prepare(self, large: list[Unlinked], reserve: int, spare: int, free: int) -> None:
+    def _give_back_large(self, large: list[Unlinked]) -> None:
+        """In the thread: what was too large for the event loop."""
+        for file in large:
+            self._give_back([file])
+            trio.from_thread.run_sync(self._large.remove, file)
+
+    def _prepare(self, reserve: int, spare: int, free: int) -> None:
         """In the thread: until the reserve is there. The counts are those of the event loop."""
 
         def lack(total: int) -> int:
             return reserve - min(spare + self._max_bytes - total, free)
 
-        for file in large:
-            self._give_back([file])
-            trio.from_thread.run_sync(self._large.remove, file)
         is_over, kept = False, set[str]()
         while not is_over:
             removed = self._removed(self._index.changing_there, lack, kept)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
+
+import trio
 
 from icatfs.content.chunks import CHUNK, Checksums, Piece
 from icatfs.content.entering import enter_only
@@ -13,7 +16,7 @@ from icatfs.content.record import Record, mark_of
 from icatfs.values import ContentVersion, DatafileId
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from icatfs.content.ownership import Tenancy
@@ -54,14 +57,16 @@ def record_of(mark: str, number: int, held: int, size: int) -> Record:
 
 
 def leave(folder: Path, record: Record, size: int) -> Path:
-    """A data file of this size that its process has recorded, and a lease for the rest of it."""
+    """A data file of this size that its process has recorded, and a lease for the rest of it.
+
+    A large one is but a hole.
+    """
     path = folder / "data" / record.name
-    with path.open("wb") as file:
-        for start in range(0, size, MIB):
-            file.write(b"x" * min(MIB, size - start))
+    path.write_bytes(b"x" * min(size, 4 * MIB))
+    os.truncate(path, size)
     mark = mark_of(record.name)
     assert mark is not None
-    leased(folder, mark, record.cost + size - record.held)
+    leased(folder, mark, record.cost + max(0, size - record.held))
     with closing(Index.open(folder, mark, PLENTY, alone=False)) as index:
         index.write([record])
     return path
@@ -100,3 +105,12 @@ def total(index: Index) -> int:
 def on_disk(folder: Path) -> int:
     """Bytes that the data files take."""
     return sum(path.stat().st_blocks * 512 for path in (folder / "data").iterdir())
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait until this holds, for half a minute at most."""
+    for _ in range(1500):
+        if condition():
+            return
+        await trio.sleep(0.02)
+    raise AssertionError("it did not happen in time")
