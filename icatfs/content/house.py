@@ -39,11 +39,11 @@ class House(Protocol):
         """The name of a new data file, used once."""
         ...
 
-    def forget(self, name: str) -> None:
+    def forget(self, version: ContentVersion, name: str) -> None:
         """Remove a data file, if it is there, and its record."""
         ...
 
-    def discard(self, file: DataFile, cost: int) -> None:
+    def discard(self, version: ContentVersion, file: DataFile, cost: int) -> None:
         """Remove an open data file that cost so much of our books."""
         ...
 

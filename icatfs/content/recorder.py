@@ -1,7 +1,9 @@
 """Records what the cache has some seconds after it changes, when the bytes are on the disk.
 
 Invariants: ``pending`` has the closed files that are not recorded as they are now, ``_saving`` what
-is being recorded; a file is in the folder as long as it is in either, unless somebody removed it.
+is being recorded; a file is in the folder as long as it is in either, unless another process, or
+somebody with his own hands, removed it. What it cost comes back to us once, then: from who removed
+it (`Recorder.gone`), or when it is found lost.
 """
 
 from __future__ import annotations
@@ -102,8 +104,11 @@ class Recorder:
         self.pending[record.version] = record
         self._something.set()
 
-    def gone(self, name: str) -> None:
-        """A data file is no more, or not under this name."""
+    def gone(self, version: ContentVersion, name: str) -> None:
+        """A data file is no more, or not under this name; what it cost is counted."""
+        for records in (self.pending, self._saving):
+            if (record := records.get(version)) is not None and record.name == name:
+                del records[version]
         self._gone[name] = None
         self._something.set()
 
@@ -135,7 +140,7 @@ class Recorder:
                 self._write, list(self._saving.values()), list(gone), list(used), -surplus
             )
             is_saved = True
-            self._settle(outcome, closed)
+            self._settle(outcome)
         except (OSError, sqlite3.Error) as error:
             self._complain(error)
         finally:
@@ -143,11 +148,12 @@ class Recorder:
             if not is_saved:
                 self._gone |= gone
                 self._used = used | self._used
-                self.pending = closed | self.pending
+                left = {one: record for one, record in closed.items() if one in self._saving}
+                self.pending = left | self.pending
                 self._dirty |= {cached for cached in dirty if cached.pins}
             self._saving, self._going = {}, {}
 
-    def _settle(self, outcome: Outcome, closed: Mapping[ContentVersion, Record]) -> None:
+    def _settle(self, outcome: Outcome) -> None:
         """Take account of what was recorded, and of what was not."""
         for record in outcome.there:
             cached, pending = self._live.get(record.version), self.pending.get(record.version)
@@ -159,12 +165,20 @@ class Recorder:
             cached = self._live.get(record.version)
             if cached is not None and cached.name == record.name:
                 cached.reset()
-            else:
+            elif self._is_over(record):
                 self._room.count(-record.cost)
         for record in outcome.lost:
-            was = closed.get(record.version)
-            if was is not None and was.name == record.name:
+            if self._is_over(record):
                 self._room.count(record.recorded - record.cost)
+
+    def _is_over(self, record: Record) -> bool:
+        """Whether what a file cost that is no more is counted now.
+
+        Not if it is open, or to be recorded again (it is counted then), or was removed by us.
+        """
+        others = (self._live.get(record.version), self.pending.get(record.version))
+        is_known = any(one is not None and one.name == record.name for one in others)
+        return record.version in self._saving and not is_known
 
     def _complain(self, error: Exception) -> None:
         """Say once that the cache cannot be recorded."""

@@ -213,16 +213,16 @@ class ContentStore:
         """The name of a new data file, used once."""
         return f"{version.datafile}-{self._tenancy.mark}-{next(self._numbers)}"
 
-    def forget(self, name: str) -> None:
+    def forget(self, version: ContentVersion, name: str) -> None:
         """Remove a data file, if it is there, and its record."""
         with suppress(OSError):
             (self.folder / name).unlink(missing_ok=True)
         self._checked.pop(name, None)
-        self.recorder.gone(name)
+        self.recorder.gone(version, name)
 
-    def discard(self, file: DataFile, cost: int) -> None:
+    def discard(self, version: ContentVersion, file: DataFile, cost: int) -> None:
         """Remove an open data file that cost so much of our books."""
-        self.forget(file.name)
+        self.forget(version, file.name)
         self.room.wait_for(Unlinked(file.name, cost, file.fd))
 
     def changed(self, cached: Cached) -> None:
@@ -335,8 +335,7 @@ class ContentStore:
         is_own = mark_of(record.name) == self._tenancy.mark
         with suppress(OSError):
             self.room.unlink(record.name, record.cost if is_own else 0)
-        self.recorder.pending.pop(record.version, None)
-        self.forget(record.name)
+        self.forget(record.version, record.name)
 
     # The end.
 

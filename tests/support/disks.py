@@ -14,6 +14,26 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+_FIEMAP = 0xC020660B
+_EXTENTS_AT_MOST = 64
+_DELAYED = 0x4
+_HEAD, _EXTENT = struct.Struct("=QQLLLL"), struct.Struct("=QQQQQLLLL")
+
+
+def is_delayed(path: Path) -> bool:
+    """Whether bytes of a file are in memory only: the disk has not been told where they go.
+
+    OSError where the file system does not say that.
+    """
+    answer = bytearray(_HEAD.size + _EXTENTS_AT_MOST * _EXTENT.size)
+    _HEAD.pack_into(answer, 0, 0, 2**64 - 1, 0, 0, _EXTENTS_AT_MOST, 0)
+    with path.open("rb") as file:
+        fcntl.ioctl(file, _FIEMAP, answer)
+    count = _HEAD.unpack_from(answer)[3]
+    extents = (_EXTENT.unpack_from(answer, _HEAD.size + one * _EXTENT.size) for one in range(count))
+    return any(flags & _DELAYED for *_, flags, _, _, _ in extents)
+
+
 class Disk:
     """A file system of its own in memory, that can be filled."""
 
