@@ -6,6 +6,7 @@ import ctypes
 import errno
 import os
 import shutil
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -47,8 +48,18 @@ def moved(source: Path, target: Path, size: int) -> bool:
     try:
         os.rename(source, target)
     except OSError as error:
-        if error.errno != errno.EXDEV or size > _COPIED_AT_MOST:
+        if error.errno != errno.EXDEV or size > _COPIED_AT_MOST or not _copied(source, target):
             return False
-        shutil.copyfile(source, target)
     os.chmod(target, 0o600)
+    return True
+
+
+def _copied(source: Path, target: Path) -> bool:
+    """Whether there is a copy now; else nothing is left of it."""
+    try:
+        shutil.copyfile(source, target)
+    except OSError:
+        with suppress(OSError):
+            target.unlink(missing_ok=True)
+        return False
     return True

@@ -325,6 +325,7 @@ class ContentStore:
                 books.rename(record, name)
         except sqlite3.Error as error:
             log.debug("a file of the cache cannot be taken over: %s", error)
+            file.rename(record.name)
             return False
         file.is_own = True
         file.keep_only(record.checksums().extents())

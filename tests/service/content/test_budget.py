@@ -485,7 +485,7 @@ def test_while_a_large_file_is_given_back_no_other_has_to_go(
 @pytest.mark.parametrize("piece", [64 * KIB, 300_000, MIB])
 def test_what_is_to_stay_free_stays_free_at_every_write(small_disk: Path, piece: int) -> None:
     with share(small_disk / "cache") as shared:
-        room = room_in(shared, PLENTY, min_free=3 * MIB)
+        room = room_in(shared, 64 * MIB, min_free=3 * MIB)
         room.look_at_disk()
         written = 0
         with open(small_disk / "file", "wb", buffering=0) as file:

@@ -98,6 +98,14 @@ def test_a_small_file_of_another_file_system_is_copied_and_a_large_one_stays(
     assert target.read_bytes() == source.read_bytes() == b"bytes"
 
 
+def test_of_a_copy_that_has_no_room_nothing_is_left(tmp_path: Path, small_disk: Path) -> None:
+    source, target = tmp_path / "source", small_disk / "target"
+    source.write_bytes(b"x" * 9 * MIB)
+    assert not disk.moved(source, target, 9 * MIB)
+    assert not target.exists()
+    assert source.stat().st_size == 9 * MIB
+
+
 def test_a_file_that_is_not_there_is_not_moved(tmp_path: Path) -> None:
     assert not disk.moved(tmp_path / "none", tmp_path / "target", 5)
     assert not (tmp_path / "target").exists()
