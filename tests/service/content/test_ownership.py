@@ -51,7 +51,8 @@ def entered(folder: Path, *, admits: bool = True) -> Iterator[Tenancy]:
 
 def test_the_first_in_a_folder_is_alone_until_he_admits_others(folder: Path) -> None:
     with entered(folder, admits=False) as first:
-        assert first.alone
+        was_alone = first.alone
+        assert was_alone
         came: list[Tenancy | None] = []
         waiting = threading.Thread(target=lambda: came.append(share_folder(folder)))
         waiting.start()
