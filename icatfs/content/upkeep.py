@@ -120,7 +120,8 @@ def _sizes(folder: Path) -> list[int]:
     sizes = []
     for entry in os.scandir(folder / "data"):
         with suppress(FileNotFoundError):
-            sizes.append(entry.stat(follow_symlinks=False).st_blocks * 512)
+            if not entry.is_dir(follow_symlinks=False):
+                sizes.append(entry.stat(follow_symlinks=False).st_blocks * 512)
     return sizes
 
 

@@ -616,6 +616,32 @@ async def test_the_reserve_is_made_ready_when_it_is_short(
     nursery.cancel_scope.cancel()
 
 
+class Steps(trio.abc.Instrument):
+    """How often any task did something."""
+
+    count = 0
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        self.count += 1
+
+
+async def test_while_nothing_is_short_nothing_is_done(
+    folder: Path, shared: tuple[Index, Tenancy], nursery: trio.Nursery
+) -> None:
+    """Not either after something was."""
+    room, steps = room_in(shared, PLENTY), Steps()
+    nursery.start_soon(room.keep_ready)
+    (folder / "data" / "one").touch()
+    room.unlink("one", LARGE + 1)
+    await until(lambda: room.spare == LARGE + 1)
+    await threads_rest()
+    trio.lowlevel.add_instrument(steps)
+    await trio.sleep(0.1)
+    trio.lowlevel.remove_instrument(steps)
+    assert steps.count <= 4
+    nursery.cancel_scope.cancel()
+
+
 async def test_the_reserve_is_had_on_the_disk_too(small_disk: Path, nursery: trio.Nursery) -> None:
     folder = small_disk / "cache"
     with share(folder) as shared:
