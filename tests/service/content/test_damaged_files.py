@@ -121,9 +121,9 @@ async def test_what_follows_the_end_of_a_file_is_of_no_importance(
         file.write(b"more" * 1000)
     async with open_store(folder, max_bytes=PLENTY) as store:
         assert read_all(store, version_of(data), data) == 0
-        file = store.open(version_of(data))
-        assert file.pread(SIZE - 10, 100)[:10] == data[-10:]
-        file.close()
+        kept = store.open(version_of(data))
+        assert kept.pread(SIZE - 10, 100)[:10] == data[-10:]
+        kept.close()
 
 
 @pytest.mark.parametrize("number", [0, 1, 3])
