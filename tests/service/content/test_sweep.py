@@ -88,7 +88,7 @@ def test_what_somebody_else_sweeps_meanwhile_is_in_nobodys_way(folder: Path) -> 
             except OSError as error:
                 failures.append(error)
 
-        for number in range(1000):
+        for number in range(500):
             (folder / "data" / f"{number}-{DEAD}-1").touch()
         threads = [
             threading.Thread(target=run, args=args)
