@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import trio
@@ -103,8 +103,12 @@ def total(index: Index) -> int:
 
 
 def on_disk(folder: Path) -> int:
-    """Bytes that the data files take."""
-    return sum(path.stat().st_blocks * 512 for path in (folder / "data").iterdir())
+    """Bytes that the data files take; some may go meanwhile."""
+    count = 0
+    for path in (folder / "data").iterdir():
+        with suppress(FileNotFoundError):
+            count += path.stat().st_blocks * 512
+    return count
 
 
 async def until(condition: Callable[[], bool]) -> None:

@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import trio
+from support.cachefolders import on_disk
 
 from icatfs.content.ownership import Tenancy, share_folder
 from icatfs.content.store import ContentStore, open_store
@@ -43,11 +44,6 @@ def holds(store: ContentStore, version: ContentVersion, data: bytes) -> bool:
         assert file.pread(0, len(data)) == data
     file.close()
     return whole
-
-
-def on_disk(folder: Path) -> int:
-    """Bytes that the data files take."""
-    return sum(path.stat().st_blocks * 512 for path in (folder / "data").iterdir())
 
 
 async def test_what_one_mount_fetched_the_other_reads(

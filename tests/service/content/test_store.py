@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 import trio.testing
+from support.cachefolders import on_disk
 
 from icatfs.content.store import CacheFile, ContentStore, open_store
 from icatfs.errors import ConfigError
@@ -42,11 +43,6 @@ def write(file: CacheFile, data: bytes, start: int = 0, piece: int = 65536) -> N
     if file.unproved:
         assert file.crc == file.version.crc32
         file.settle()
-
-
-def on_disk(folder: Path) -> int:
-    """Bytes that the data files take."""
-    return sum(path.stat().st_blocks * 512 for path in (folder / "data").iterdir())
 
 
 def holds(store: ContentStore, version: ContentVersion) -> bool:
