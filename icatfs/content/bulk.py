@@ -18,8 +18,9 @@ Only data that are online: opening a zip of others would have them restored. So 
 asked first, where there is an archive. Should they leave the disk within that moment, a restore of
 the dataset that somebody is reading has been asked for: as his next read would have done.
 
-Invariants: ``_running`` is the zip whose task runs; whoever waits is in its ``waiting``, and wakes
-when his file has come, was passed over, or the zip has ended.
+Invariants: ``_running`` is the zip whose task runs, and its dataset is in ``_watched``; whoever
+waits is in its ``waiting``, and wakes when his file has come, was passed over, or the zip has
+ended.
 """
 
 from __future__ import annotations
@@ -129,18 +130,20 @@ class Bulk:
     def opened(self, dataset: DatasetId, datafile: DatafileId) -> None:
         """A file was opened. Cheap; never waits."""
         watched = self._watched.get(dataset)
-        if watched is not None and watched.watch.opened(datafile, trio.current_time()):
+        if watched is None:
+            return
+        self._watched.move_to_end(dataset)
+        if watched.watch.opened(datafile, trio.current_time()):
             self._consider(dataset, watched)
 
     def missed(self, dataset: DatasetId, version: ContentVersion) -> None:
         """A file was read that had to be fetched by itself. Never waits."""
         if self._useless:
             return
-        watched = self._watched.get(dataset)
-        if watched is None:
-            watched = self._watched[dataset] = _Watched(Watch(self._limits))
-            if len(self._watched) > _WATCHES:
-                self._watched.popitem(last=False)
+        watched = self._watched.setdefault(dataset, _Watched(Watch(self._limits)))
+        self._watched.move_to_end(dataset)
+        if len(self._watched) > _WATCHES:
+            del self._watched[next(one for one in self._watched if not self._is_coming(one))]
         if watched.watch.missed(version.datafile, version.size, trio.current_time()):
             self._consider(dataset, watched)
 
@@ -153,6 +156,9 @@ class Bulk:
         if place is not None:
             self._watched[dataset].watch.active_s = trio.current_time()
             await running.wait(place)
+
+    def _is_coming(self, dataset: DatasetId) -> bool:
+        return self._running is not None and self._running.dataset == dataset
 
     def status(self) -> BulkStatus:
         """What is going on now."""
@@ -191,7 +197,6 @@ class Bulk:
             window = Window(tuple(sorted({*window.positions, position})))
             known = {contents.files[position].id: crc}
         self._running = Incoming(dataset, contents, window, front=watched.front, known=known)
-        self._watched.move_to_end(dataset)
         self._zips += 1
         self._nursery.start_soon(self._run, self._running, watched)
 

@@ -154,14 +154,19 @@ class Incoming:
     async def wait(self, place: int) -> None:
         """Return when the file of this place has come, or will not come soon."""
         deadline = trio.current_time() + _PATIENCE_S
-        while True:
+        while trio.current_time() + self.wait_s(place) < deadline:
             event = self.waiting.setdefault(place, trio.Event())
-            wait_s = self.wait_s(place)
-            if trio.current_time() + wait_s >= deadline:
-                return
-            with trio.move_on_after(min(_STILL_S, deadline - trio.current_time())):
-                await event.wait()
-                return
+            try:
+                with trio.move_on_after(min(_STILL_S, deadline - trio.current_time())):
+                    await event.wait()
+                    return
+            finally:
+                self._leave(place, event)
+
+    def _leave(self, place: int, event: trio.Event) -> None:
+        """One less waits for this; for the last it is not waited for any more."""
+        if not event.is_set() and not event.statistics().tasks_waiting:
+            del self.waiting[place]
 
     def wake(self) -> None:
         """Wake those whose file has come or was passed over."""
