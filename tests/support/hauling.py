@@ -67,6 +67,8 @@ class Hauler:
     piece: int = 65536
     pace_s: float = 0.001
     latency_s: float = 0.0
+    untold: int = 0
+    """How many bytes it has written beyond those that it has told of."""
     lag_s: float = 0.0
     """How long it goes on after it was left."""
     requests: list[tuple[int, int]] = field(default_factory=list)
@@ -208,7 +210,6 @@ class Load:
                     return False
                 self._told = trio.Event()
                 await self._told.wait()
-            await trio.sleep(self._hauler.pace_s)
             trip = self._trip
             if self._position == trip.break_at:
                 self._trouble = FacilityUnreachable("the connection broke")
@@ -222,6 +223,7 @@ class Load:
                 if _is_on_disk(fd):
                     self._trouble = FacilityUnreachable("the disk is full")
                     return True
+            await trio.sleep(self._hauler.pace_s)
             if self._bring():
                 return False
 
@@ -241,7 +243,7 @@ class Load:
         )
         data = self._data[start:stop]
         if fd >= 0:
-            os.pwrite(fd, data, start)
+            os.pwrite(fd, self._data[start : min(stop + self._hauler.untold, ordered.stop)], start)
         self._position = stop
         self.sent += len(data)
         if ordered.is_last and stop == ordered.stop and trip.surplus:

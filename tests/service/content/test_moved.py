@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 import trio.testing
+from support.books import Books
 from support.hauling import Hauler, Load, Trip
 
+from icatfs.content.cached import Cached
+from icatfs.content.cachefile import CacheFile
 from icatfs.content.landing import all_over
 from icatfs.content.plan import Limits
 from icatfs.content.store import ContentStore, open_store
@@ -28,7 +31,6 @@ if TYPE_CHECKING:
     from trio.testing import MockClock
 
     from icatfs.content.landing import Landing
-    from icatfs.content.store import CacheFile
     from icatfs.values import ContentVersion
 
     Versions = Callable[..., ContentVersion]
@@ -279,7 +281,7 @@ async def test_in_memory_bytes_are_there_as_they_come_and_not_at_the_end_of_an_o
     content_of: Contents,
 ) -> None:
     data = content_of(MIB)
-    hauler = Hauler(nursery, data, piece=10_000, pace_s=1.0)
+    hauler = Hauler(nursery, data, piece=10_000, pace_s=1.0, untold=100)
     file = cramped.open(version_of(data))
     nursery.start_soon(Haul(hauler, file).run)
     for seconds in range(1, 5):
@@ -467,8 +469,34 @@ async def test_a_moved_stream_is_resumed_at_the_byte_where_it_broke(
     assert hauler.offsets == [0, 300_001]
     assert hauler.sent == len(data)
     assert haul.carrier.resumed == 1
+    assert hauler.loads[1].orders[-1].into == hauler.loads[0].orders[0].into, "granted again"
     assert same(whole(file, len(data)), data)
     assert hauler.open_now == hauler.writing == 0
+    file.close()
+    await settled(store)
+    assert store.status().used_bytes == len(data) + 4096
+
+
+@pytest.mark.parametrize("kind", ["break_at", "end_at", "stall_at"])
+async def test_a_moved_stream_that_broke_leaves_no_file_in_memory_behind(
+    autojump_clock: MockClock,
+    nursery: trio.Nursery,
+    cramped: ContentStore,
+    version_of: Versions,
+    content_of: Contents,
+    kind: str,
+) -> None:
+    data = content_of(3 * MIB)
+    trips = [Trip(**{kind: at}) for at in (65536, 300_001, 2 * MIB)]  # type: ignore[arg-type]
+    hauler = Hauler(nursery, data, trips)
+    file = cramped.open(version_of(data))
+    before = descriptors()
+    haul = Haul(hauler, file)
+    await haul.run()
+    assert hauler.offsets == [0, 65536, 300_001, 2 * MIB]
+    assert same(whole(file, len(data)), data)
+    await all_over(haul.under_way)
+    assert descriptors() == before
 
 
 async def test_a_worker_that_is_killed_costs_what_it_had_not_told(
@@ -512,6 +540,28 @@ async def test_once_the_disk_refused_the_rest_comes_through_memory(
     assert all(order.into == on_disk for order in hauler.loads[0].orders)
     assert on_disk not in {order.into for order in hauler.loads[1].orders}
     assert same(whole(file, len(data)), data)
+
+
+async def test_that_the_disk_refused_is_said_once(
+    autojump_clock: MockClock,
+    nursery: trio.Nursery,
+    tmp_path: Path,
+    version_of: Versions,
+    content_of: Contents,
+) -> None:
+    """Room is made for what did not arrive of the order that was being carried out."""
+    data = content_of(2 * MIB)
+    hauler = Hauler(nursery, data, [Trip(disk_full_at=100_000)])
+    (tmp_path / "data").mkdir()
+    books = Books(tmp_path / "data")
+    cached = Cached(books, version_of(data))
+    haul = Haul(hauler, CacheFile(cached))
+    await haul.run()
+    await all_over(haul.under_way)
+    assert books.refusals == [256 * KIB - 100_000]
+    assert books.used == 4096 + cached.on_disk
+    cached.settle()
+    assert same(cached.pread(0, len(data)), data)
 
 
 async def test_another_stream_tries_the_disk_again(
