@@ -9,7 +9,7 @@ import itertools
 import os
 import random
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -510,6 +510,7 @@ def test_what_was_kept_is_found_by_who_opens_it_next(books: Books) -> None:
     record = cached.detach()
     assert record is not None
     assert (record.held, record.cost) == (90 + MIB + 7, 90 + MIB + 7 + FILE_COST)
+    assert (record.recorded, record.precious) == (0, True)
     assert books.used == record.cost
     assert cached.name is None
     assert cached.on_disk == 0
@@ -538,8 +539,34 @@ def test_a_complete_content_is_complete_when_it_is_opened_next(books: Books) -> 
     assert again.complete
     assert not again.unproved
     assert again.on_disk == 0, "it is in the books of somebody else"
-    assert again.detach() is not None
+    theirs = again.detach()
+    assert theirs is not None
+    assert (theirs.recorded, theirs.precious) == (0, False)
     assert books.used == SIZE + FILE_COST
+
+
+def test_a_size_that_was_learnt_is_kept(books: Books) -> None:
+    cached = opened(books, size=None)
+    put(cached, 0, SIZE)
+    cached.finish(SIZE)
+    cached.settle()
+    again = reopened(books, cached.detach())
+    assert again.size == SIZE
+    assert again.complete
+    assert again.missing(0, PLENTY) is None
+
+
+def test_what_the_index_counts_for_a_file_is_kept_in_mind(books: Books) -> None:
+    cached = opened(books)
+    put(cached, 0, MIB)
+    record = cached.detach()
+    assert record is not None
+    again = reopened(books, replace(record, recorded=record.cost))
+    assert again.recorded == record.cost
+    put(again, MIB, 2 * MIB)
+    later = again.record()
+    assert later is not None
+    assert (later.recorded, later.held) == (record.cost, 2 * MIB)
 
 
 def test_the_last_piece_is_not_recorded_before_it_was_compared(books: Books) -> None:
