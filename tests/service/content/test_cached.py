@@ -556,6 +556,31 @@ def test_a_size_that_was_learnt_is_kept(books: Books) -> None:
     assert again.missing(0, PLENTY) is None
 
 
+def test_what_was_kept_may_be_given_back_later(books: Books) -> None:
+    cached = opened(books)
+    put(cached, 0, 3 * MIB)
+    again = reopened(books, cached.detach())
+    put(again, 3 * MIB, SIZE - 1)
+    assert again.give_back(2 * MIB, MIB) == 2 * MIB
+    assert chunks(again) == [2, 3]
+    assert books.used == MIB + 699 + FILE_COST
+
+
+def test_the_index_is_told_the_truth_about_a_file_that_was_given_back_in_part(
+    books: Books,
+) -> None:
+    cached = opened(books)
+    put(cached, 0, 3 * MIB)
+    cached.recorded = 3 * MIB + FILE_COST
+    cached.give_back(MIB, MIB)
+    record = cached.detach()
+    assert record is not None
+    assert (record.recorded, record.held) == (0, 2 * MIB), "under its new name it counts nothing"
+    again = reopened(books, record)
+    assert again.missing(0, SIZE) == (0, MIB)
+    assert again.pread(MIB, 2 * MIB) == DATA[MIB : 3 * MIB]
+
+
 def test_what_the_index_counts_for_a_file_is_kept_in_mind(books: Books) -> None:
     cached = opened(books)
     put(cached, 0, MIB)
