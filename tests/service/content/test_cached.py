@@ -303,6 +303,24 @@ def test_a_grant_ends_with_the_file(books: Books) -> None:
     assert of_unknown.stop == SIZE + 90
 
 
+def test_a_grant_ends_where_bytes_are_there_or_promised(books: Books) -> None:
+    cached = opened(books)
+    put(cached, 5 * PAGE, 6 * PAGE)
+    first, second = cached.grant(0, MIB), cached.grant(6 * PAGE, PAGE)
+    assert first is not None
+    assert second is not None
+    assert (first.start, first.stop) == (0, 5 * PAGE)
+    assert cached.grant(4 * PAGE, PAGE) is None
+    assert cached.grant(5 * PAGE, PAGE) is None
+    third = cached.grant(7 * PAGE, PAGE)
+    assert third is not None
+    assert books.used == 8 * PAGE + FILE_COST
+    put(cached, 0, 9 * PAGE)
+    assert cached.missing(0, SIZE) == (0, 5 * PAGE), "what is promised is not written twice"
+    assert cached.pread(8 * PAGE, PAGE) == DATA[8 * PAGE : 9 * PAGE]
+    assert books.used == 9 * PAGE + FILE_COST
+
+
 @pytest.mark.parametrize("room", [0, FILE_COST - 1, 10 * PAGE, 10 * PAGE + FILE_COST - 1])
 def test_without_room_for_all_of_it_there_is_no_grant_and_nothing_is_counted(
     books: Books, room: int
@@ -463,6 +481,18 @@ def test_the_newest_are_kept_whatever_is_asked_for(books: Books) -> None:
     assert chunks(cached) == [2]
     assert cached.give_back(PLENTY, 0) == 0
     assert books.used == MIB + FILE_COST
+
+
+def test_what_was_read_lately_is_given_back_after_what_was_not(books: Books) -> None:
+    large = bytes(14 * MIB)
+    cached = Cached(books, ContentVersion(DatafileId(5), len(large) + 1, 0, None))
+    for start in range(0, len(large), MIB):
+        cached.pwrite(start, large[start : start + MIB])
+    assert cached.pread(MIB + 5, 10) == bytes(10)
+    cached.give_back(2 * MIB, MIB)
+    assert cached.missing(MIB, 2 * MIB) is None
+    assert cached.missing(2 * MIB, len(large)) == (2 * MIB, 4 * MIB)
+    assert cached.missing(0, MIB) is None, "the head has the tables of formats"
 
 
 def test_a_content_that_passed_through_in_parts_is_proved_all_the_same(books: Books) -> None:

@@ -310,6 +310,7 @@ async def test_the_stream_that_stops_has_counted_what_was_under_way(
     came = hauler.loads[0].sent
     assert came == MIB + hauler.piece
     assert haul.carrier.position == came == sum(haul.pieces)
+    assert haul.carrier.resumed == 0, "that was no fault"
     assert file.missing(0, len(data)) == (came, len(data))
     assert hauler.writing == 0
     assert not haul.under_way
