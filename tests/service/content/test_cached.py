@@ -269,6 +269,32 @@ def test_a_size_that_was_learnt_from_wrong_bytes_is_forgotten(books: Books) -> N
     assert cached.missing(0, 200) == (0, 200)
 
 
+@pytest.mark.parametrize("size", [SIZE, None])
+@pytest.mark.parametrize("checked", [True, False])
+def test_a_complete_content_is_everybodys_to_read_and_no_other_is(
+    books: Books, size: int | None, checked: bool
+) -> None:
+    cached = opened(books, size=size, checked=checked)
+
+    def may_read() -> bool:
+        assert cached.name is not None
+        theirs = DataFile.open(books.folder, cached.name, is_own=False, complete=True)
+        if theirs is not None:
+            theirs.close()
+        return theirs is not None
+
+    put(cached, 0, MIB)
+    seen = [may_read()]
+    put(cached, MIB, SIZE)
+    if size is None:
+        cached.finish(SIZE)
+    if checked:
+        seen.append(may_read())
+        cached.settle()
+    seen.append(may_read())
+    assert seen == ([False, False, True] if checked else [False, True])
+
+
 # Grants.
 
 
