@@ -633,6 +633,7 @@ async def test_the_witness_is_the_first_small_file_that_was_read_and_is_here(
         assert named is not None
         assert min(named) == witness
         assert set(named) - {witness} == set(range(4, 20))
+        assert us.store.status().open_files == 0
 
 
 async def test_where_some_have_a_checksum_no_witness_is_needed(
