@@ -6,9 +6,9 @@ Nobody writes where something is already, or where a grant is out: so a CRC-32 t
 of the bytes that are read.
 
 **Proof.** A file that has arrived is compared with the catalogue's CRC-32 *before its last piece is
-shown*: the piece that would complete it is withheld until ``settle``. So a program that reads a
-damaged file to its end gets an error and not a wrong file. What is wrong is dropped; if some of it
-had been read by then, ``reset`` counts a withdrawal, and who has such bytes can tell by that.
+shown*: the piece that completes it (again) is withheld until ``settle``. So who reads a damaged
+file to its end gets an error and not a wrong file. What is wrong is dropped; if some of it had been
+read by then, ``reset`` counts a withdrawal, and who has such bytes can tell by that.
 
 **Checks.** What the disk kept since an earlier mount is compared, chunk by chunk, with the CRC-32
 it had when it came, the first time that it is wanted. Where the disk has other bytes the whole file
@@ -27,7 +27,6 @@ what the store has admitted for all of it; ``_ages`` has the chunks with somethi
 from __future__ import annotations
 
 import logging
-import os
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
@@ -121,7 +120,6 @@ class Cached:
             return
         self._checksums = Checksums.unpack(record.pieces)
         self.extents = self._checksums.extents()
-        self._proved = self._proved or self.complete
         self._ages = Ages(self._checksums.chunks())
         self.unchecked = Unchecked(self._checksums.chunks()) or None
 
@@ -137,7 +135,6 @@ class Cached:
             if file.is_own:
                 self._house.count(held - self.on_disk)
         self.on_disk = 0
-        self._held.clear()
         return record
 
     def record(self) -> Record | None:
@@ -179,10 +176,7 @@ class Cached:
             self._check(offset, offset + size)
         data = b""
         with suppress(OSError):
-            if self._file is not None and not self._held.size:
-                data = os.pread(self._file.fd, size, offset)
-            else:
-                data = self._held.read(self._file, offset, size)
+            data = self._held.read(self._file, offset, size)
         if len(data) < size and (self.size is None or offset + len(data) < self.size):
             words = "the disk does not give back datafile %d of the cache: it is fetched again"
             log.warning(words, self.version.datafile)
@@ -273,7 +267,7 @@ class Cached:
     def crc(self) -> int:
         """The CRC-32 of the content that waits for its proof; -1 if too little of it is known."""
         assert self._withheld is not None
-        crc = self._checksums.whole(self._withheld[1] if self.size is None else self.size)
+        crc = self._checksums.latest(self._withheld[1] if self.size is None else self.size)
         return -1 if crc is None else crc
 
     def settle(self) -> None:
@@ -297,13 +291,19 @@ class Cached:
         """The bytes of a piece are in the data file, or in memory: show them, or withhold them."""
         self._ages.came(piece.start // CHUNK)
         self._checksums.add(piece)
-        waits = not (self._proved or self.unproved or self.size is None)
-        if waits and self._checksums.whole(self.size or 0) is not None:
+        if self._is_to_wait(piece):
             self._withheld, self.unproved = (piece.start, piece.stop), True
             self._reserved.add(piece.start, piece.stop)
         else:
             self.extents.add(piece.start, piece.stop)
             self._share_if_complete()
+
+    def _is_to_wait(self, piece: Piece) -> bool:
+        """Whether it is the last that a comparison lacks; of what came again: the last of all."""
+        if self.unproved or self.size is None or self.version.crc32 is None:
+            return False
+        is_last = self.extents.total + piece.stop - piece.start == self.size
+        return is_last if self._proved else self._checksums.whole(self.size) is not None
 
     def _share_if_complete(self) -> None:
         if self.complete and self._file is not None and not self._held.size:

@@ -143,7 +143,7 @@ async def test_whatever_befalls_a_worker_no_wrong_file_is_read_and_nothing_is_le
                 for _ in range(dice.randrange(4)):
                     await trio.sleep(dice.uniform(0, 3))
                     hauler.die()
-            while transfer.status().streams:  # noqa: ASYNC110
+            while transfer.status().streams or hauler.writing:  # noqa: ASYNC110
                 await trio.sleep(10)
             assert hauler.open_now == hauler.writing == 0
             assert hauler.most_open <= LIMITS.streams

@@ -535,6 +535,30 @@ def test_a_content_that_passed_through_in_parts_is_proved_all_the_same(books: Bo
     assert cached.pread(3 * MIB, 700) == DATA[3 * MIB :]
 
 
+@pytest.mark.parametrize("again_from", [0, MIB // 2])
+@pytest.mark.parametrize("wrong", [True, False])
+def test_what_was_given_back_and_came_again_is_compared_again(
+    books: Books, again_from: int, wrong: bool
+) -> None:
+    """What had come first was right: that says nothing of what came in its place."""
+    cached = opened(books)
+    put(cached, 0, 2 * MIB)
+    assert cached.give_back(MIB, MIB) == MIB
+    put(cached, 2 * MIB, 3 * MIB)
+    cached.pwrite(again_from, DATA[again_from : MIB - 1] + (b"?" if wrong else DATA[MIB - 1 : MIB]))
+    put(cached, 3 * MIB, SIZE)
+    if again_from:
+        assert cached.unproved
+        cached.settle()  # all of it has passed
+        put(cached, 0, again_from)
+    assert cached.unproved
+    assert not cached.complete
+    assert (cached.crc == cached.version.crc32) == (not wrong)
+    if not wrong:
+        cached.settle()
+        assert cached.pread(0, SIZE) == DATA
+
+
 def test_a_complete_content_is_never_given_back_in_part(books: Books) -> None:
     cached = opened(books)
     put(cached, 0, SIZE)

@@ -177,3 +177,17 @@ def test_nothing_is_known_of_an_empty_content_but_its_checksum() -> None:
 def test_a_piece_across_a_border_is_a_mistake() -> None:
     with pytest.raises(AssertionError):
         Checksums().add(Piece(CHUNK - 1, CHUNK + 1, 0))
+
+
+def test_of_what_came_twice_the_latest_counts_where_all_is_here() -> None:
+    first, other, tail = b"a" * CHUNK, b"b" * CHUNK, b"tail"
+    size = CHUNK + len(tail)
+    checksums = Checksums()
+    checksums.add(Piece(0, CHUNK, zlib.crc32(first)))
+    checksums.remove(0)
+    checksums.add(Piece(CHUNK, size, zlib.crc32(tail)))
+    assert checksums.latest(size) == checksums.whole(size) == zlib.crc32(first + tail)
+    checksums.add(Piece(0, CHUNK, zlib.crc32(other)))
+    assert checksums.whole(size) == zlib.crc32(first + tail), "what has passed"
+    assert checksums.latest(size) == zlib.crc32(other + tail), "what is here"
+    assert checksums.latest(size + 1) is None
