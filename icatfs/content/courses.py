@@ -1,9 +1,9 @@
 """Where a stream begins, how far it looks ahead, and when it has gone far enough.
 
-The other half of `icatfs.content.plan`, where the essay on both is: this decides rows 10 to 22 of
+The other half of `icatfs.content.plan`, where the essay on both is: this decides rows 10 to 23 of
 its table, and the numbers below are of those rows. Pure. Invariants, for any state given: a course
-begins at or before its gap; ``goes_on`` is never true for two streams of a file about the same
-byte, but where both stand at one place.
+begins at or before its gap; of two streams at different places that could bring the same byte next
+one is in front; and what goes on for two reads as far as either would have.
 """
 
 from __future__ import annotations
@@ -70,6 +70,22 @@ class Content:
 
 
 @dataclass(frozen=True, slots=True)
+class Aim:
+    """For whom a stream reads, and how far."""
+
+    origin: int
+    """Where its readers began."""
+    furthest: int
+    """The end of what anybody waited for."""
+    window: int
+    sweeps: bool
+
+    def until(self, size: int | None, room: int) -> int:
+        """Row 18: how far a stream reads for them."""
+        return until(self.furthest, self.origin, size, self.window, room)
+
+
+@dataclass(frozen=True, slots=True)
 class Course:
     """A stream that is to be opened."""
 
@@ -79,6 +95,11 @@ class Course:
     origin: int
     """Where its readers began."""
     sweeps: bool = False
+
+    @property
+    def aim(self) -> Aim:
+        """Before anybody waits for it."""
+        return Aim(self.origin, self.start, self.window, self.sweeps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,24 +212,42 @@ def until(furthest: int, origin: int, size: int | None, window: int, room: int) 
     return furthest + min(left if left <= 2 * ahead else ahead, room)
 
 
-def goes_on(
-    position: int,
-    stop: int,
-    next_missing: int | None,
-    others: Sequence[int],
-    pass_over: int,
-) -> bool:
-    """Rows 20 to 22: whether a stream at ``position`` reads on, being meant to reach ``stop``.
+def both(one: Aim, other: Aim, size: int | None, room: int, glance: int) -> Aim:
+    """Rows 5, 21 and 22: what a stream is for that goes on for another one, too.
+
+    It reads as far as either would have, and not beyond.
+    """
+    near, far = sorted((one, other), key=lambda aim: aim.furthest)
+    has_jumped = far.origin > near.furthest + glance
+    stop = max(near.until(size, room), far.until(size, room))
+    return Aim(
+        far.origin if has_jumped else min(near.origin, far.origin),
+        far.furthest,
+        stop - far.furthest,
+        one.sweeps or other.sweeps,
+    )
+
+
+def in_front(position: int, next_missing: int, others: Sequence[int]) -> int | None:
+    """Row 21: which of the other streams stands before what one at ``position`` could bring next.
+
+    ``others`` are their positions. The nearest to that; None if there is none.
+    """
+    standing = [
+        (other, number) for number, other in enumerate(others) if position < other <= next_missing
+    ]
+    return max(standing)[1] if standing else None
+
+
+def goes_on(position: int, stop: int, next_missing: int | None, pass_over: int) -> bool:
+    """Rows 20 and 23: whether a stream at ``position`` reads on, being meant to reach ``stop``.
 
     ``next_missing`` is the first byte before ``stop`` that it could bring, None if there is none;
-    ``others`` are the positions of the other streams of the file. ``pass_over``: so many bytes
-    that are there already it may read through.
+    ``pass_over``: so many bytes that are there already it may read through.
     """
     if position >= stop or next_missing is None:
         return False
-    if next_missing - position > pass_over:
-        return False
-    return not any(position < other <= next_missing for other in others)
+    return next_missing - position <= pass_over
 
 
 def may_pass_over(reach: int, content: Content, again: int) -> int:

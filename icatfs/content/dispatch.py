@@ -6,7 +6,8 @@ numbered below), and what is to be done goes out through ``open_stream`` and the
 and streams. So the tests run all of it, at any speed, against a server that is a formula.
 
 Invariants: a waiter is in the queue if and only if no stream is to serve it; a fetch exists exactly
-as long as it has waiters or streams; at most ``limits.streams`` streams exist.
+as long as it has waiters or streams; at most ``limits.streams`` streams exist, and no two of them
+at one place of a file, but for those that are ending.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from icatfs.content import courses, plan
 from icatfs.content.costs import Costs
-from icatfs.content.courses import Course, End, Trail
+from icatfs.content.courses import Aim, Course, End, Trail
 from icatfs.content.flows import Fetch, Stream, StreamStatus, TransferStatus, Waiter
 
 if TYPE_CHECKING:
@@ -128,16 +129,18 @@ class Dispatch:
             prices = self.costs.prices
             if plan.nearest(version, gap, promised, prices, self._limits) is not None:
                 continue  # 4
-            promised.append(plan.Stream(version, gap, True, 0.0))
             match self._decide(waiter, gap):
                 case plan.Join(number):
                     self._join(waiter, self.streams[number])
+                    continue
                 case plan.Open():
                     self._join(waiter, self._open(waiter, gap))
+                    continue
                 case plan.Replace(number) if not coming:
                     self.streams[number].end()
                 case _:
                     coming = max(0, coming - 1)
+            promised.append(plan.Stream(version, gap, True, 0.0))
 
     def _decide(self, waiter: Waiter, gap: int) -> plan.Decision:
         """Row 1 for a content that comes as a whole or is being compared, else what follows it."""
@@ -171,6 +174,7 @@ class Dispatch:
             stream.wanted_at = self._clock()
 
     def _open(self, waiter: Waiter, gap: int) -> Stream:
+        """Row 5: open a stream, or have one that stands at its first byte go on for it."""
         fetch, prices = waiter.fetch, self.costs.prices
         version = fetch.file.version
         trail = self._trail(version)
@@ -181,6 +185,10 @@ class Dispatch:
             course = courses.course(gap, waiter.stop, fetch.content(), seen, prices, self._limits)
         missing = fetch.file.missing(course.start, gap + 1)
         course = replace(course, start=missing[0] if missing else gap)
+        for stream in fetch.streams:
+            if stream.carrier.position == course.start and not stream.ending:
+                self._aim(stream, course.aim)
+                return stream
         self._cut(fetch)
         stream = self._open_stream(fetch, course)
         fetch.streams.append(stream)
@@ -214,15 +222,15 @@ class Dispatch:
             self._measure(stream, count)
         self._follow(stream)
         self._serve(stream)
-        if self.is_to_prove(stream):
+        if stream.ending or self.is_to_prove(stream):
             return False
+        if count:
+            self._overtake(stream)
         if self.queue and self._may_be_replaced(stream):
             self.arrange()
-        return (
-            not stream.ending
-            and not self._is_idle(stream, is_fault=not count)
-            and self._has_more(stream)
-        )
+        if self._is_idle(stream, is_fault=not count) or not self._has_more(stream):
+            stream.ending = True
+        return not stream.ending
 
     def _measure(self, stream: Stream, count: int) -> None:
         """Learn what the stream costs, and how much of what came was there already."""
@@ -254,14 +262,14 @@ class Dispatch:
             stream.wanted_at = self._clock()
 
     def is_to_prove(self, stream: Stream) -> bool:
-        """Row 24: whether this stream is to compare the complete content with the catalogue."""
+        """Row 25: whether this stream is to compare the complete content with the catalogue."""
         fetch = stream.fetch
         if fetch.prover is None and fetch.file.unproved:
             fetch.prover = stream
         return fetch.prover is stream
 
     def _is_idle(self, stream: Stream, *, is_fault: bool) -> bool:
-        """Row 23: whether it reads ahead for nobody, after a fault or long after a close."""
+        """Row 24: whether it reads ahead for nobody, after a fault or long after a close."""
         if stream.waiters:
             return False
         is_late = self._clock() - stream.wanted_at > self._idle_s
@@ -276,23 +284,63 @@ class Dispatch:
         return stream.turn_s is not None and now - stream.turn_s >= self._limits.turn_s
 
     def _has_more(self, stream: Stream) -> bool:
-        """Rows 18 and 20 to 22."""
+        """Rows 18, 20, 21 and 23."""
         file, position = stream.fetch.file, stream.carrier.position
         if stream.fetch.is_whole:
             return file.size is None or position < file.size
-        stop = courses.until(stream.furthest, stream.origin, file.size, stream.window, file.room)
+        stop = stream.stop
         missing = file.missing(position, stop)
         if stream.carrier.ignores_range:
             return missing is not None
-        others = [one.carrier.position for one in stream.fetch.streams if one is not stream]
         next_missing = None if missing is None else missing[0]
         stream.next_missing = position if next_missing is None else next_missing
+        if self._is_in_a_wake(stream):
+            return False
         pass_over = 0
-        if next_missing is not None and next_missing > position:
+        if stream.next_missing > position:
             again = self._trail(file.version).again
-            reach = self._limits.reach(next_missing, self.costs.prices)
+            reach = self._limits.reach(stream.next_missing, self.costs.prices)
             pass_over = courses.may_pass_over(reach, stream.fetch.content(), again)
-        return courses.goes_on(position, stop, next_missing, others, pass_over)
+        return courses.goes_on(position, stop, next_missing, pass_over)
+
+    # Meeting.
+
+    def _is_in_a_wake(self, stream: Stream) -> bool:
+        """Row 21: whether another stream brings what this one could, and goes on for it."""
+        others = [one for one in stream.fetch.streams if one is not stream and not one.ending]
+        positions = [one.carrier.position for one in others]
+        number = courses.in_front(stream.carrier.position, stream.next_missing, positions)
+        if number is not None:
+            self._hand_over(stream, others[number])
+        return number is not None
+
+    def _overtake(self, stream: Stream) -> None:
+        """Row 22: a stream that has moved ends those in its wake, and goes on for them."""
+        file, position = stream.fetch.file, stream.carrier.position
+        for other in stream.fetch.streams:
+            behind = other.carrier.position
+            if other is stream or other.ending or behind > position:
+                continue
+            if file.missing(behind, position) is None:
+                self._hand_over(other, stream)
+                other.end()
+
+    def _hand_over(self, one: Stream, other: Stream) -> None:
+        """``other`` goes on for all that ``one`` was for, but for bytes that were given back."""
+        self._aim(other, one.aim)
+        for waiter in list(one.waiters):
+            gap = waiter.gap()
+            if gap is None or gap >= other.carrier.position:
+                del one.waiters[waiter]
+                other.waiters[waiter] = None
+                waiter.stream = other
+        other.wanted_at = max(one.wanted_at, other.wanted_at)
+
+    def _aim(self, stream: Stream, aim: Aim) -> None:
+        file, glance = stream.fetch.file, self._limits.glance
+        stream.aim = courses.both(stream.aim, aim, file.size, file.room, glance)
+
+    # The end.
 
     def ended(self, stream: Stream, error: IcatfsError | None) -> None:
         """The stream is over: who waited for it is served, told, or planned for again."""

@@ -9,7 +9,7 @@ import trio
 
 from icatfs.content import plan
 from icatfs.content.costs import Prices
-from icatfs.content.courses import Content, Course
+from icatfs.content.courses import Aim, Content, Course
 
 if TYPE_CHECKING:
     from icatfs.content.stream import Suspicion
@@ -144,21 +144,23 @@ class Stream:
         self.fetch = fetch
         self.carrier = carrier
         self.start = carrier.position
-        self.origin = course.origin
-        self.sweeps = course.sweeps
         self.since = now_s
         # constant
         self.most_reach = plan.ENDLESS if fetch.is_whole else fetch.content().most_reach
         self.scope = trio.CancelScope()
-        # mutable
-        self.window = course.window
+        # mutable: its aim
+        self.origin = course.origin
         self.furthest = carrier.position
         """The end of what anybody waited for here, or has read on from there."""
+        self.window = course.window
+        self.sweeps = course.sweeps
+        # mutable
         self.next_missing = carrier.position
         """The first byte from where it last was on that was not there then."""
         self.waiters: dict[Waiter, None] = {}
         self.wanted_at = now_s
         self.ending = False
+        """It reads no further, whatever happens; nobody is joined to it any more."""
         # mutable: when its first piece came, and how large that was
         self.begun_at: float | None = None
         self.first_piece = 0
@@ -175,6 +177,21 @@ class Stream:
     def is_confirmed(self) -> bool:
         """Whether its readers came for more than a window of it."""
         return self.furthest - self.origin > self.window
+
+    @property
+    def aim(self) -> Aim:
+        """For whom it reads, and how far."""
+        return Aim(self.origin, self.furthest, self.window, self.sweeps)
+
+    @aim.setter
+    def aim(self, aim: Aim) -> None:
+        self.origin, self.furthest = aim.origin, aim.furthest
+        self.window, self.sweeps = aim.window, aim.sweeps
+
+    @property
+    def stop(self) -> int:
+        """How far it reads, as things are now."""
+        return self.aim.until(self.fetch.file.size, self.fetch.file.room)
 
     def seen(self) -> plan.Stream:
         """As the planner sees it."""

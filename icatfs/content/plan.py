@@ -2,7 +2,7 @@
 
 This is the essay on the planner. What it decides is pure: here, who is served how (rows 2 to 9 of
 the table), and in `icatfs.content.courses`, where a stream begins and how far it goes on (10 to
-22). Both weigh by the prices that `icatfs.content.costs` learns. `icatfs.content.dispatch` has the
+23). Both weigh by the prices that `icatfs.content.costs` learns. `icatfs.content.dispatch` has the
 state, asks, and has the other rows; `icatfs.content.transfer` does what comes of it.
 
 **Forces.** The data service sends from an offset to the end, nothing else, and to begin at an
@@ -31,7 +31,9 @@ somebody waits for a gap, and ...
 3. a sweep gets there within a turn     join it                     it brings all that is missing
 4. the gap of somebody before him in    wait                        the stream that is opened
    the queue is within reach                                        there comes here, too
-5. a place is free                      open a stream               it is in nobody's way
+5. a place is free                      open a stream; where one    it is in nobody's way
+                                        stands already, that one
+                                        goes on for it, too
 6. a stream of the file, no sweep,      end the oldest of these     its reader must be the one
    reads ahead for nobody, and nobody                               who is elsewhere now
    else waits elsewhere in the file
@@ -69,13 +71,17 @@ a stream runs, and ...
     its window
 20. what comes next is there already    read through what is        less than a sixteenth of the
                                         cheaper so                  file ever comes twice
-21. another stream of the file stands   end                         that one brings it
-    before what it could bring next
-22. its window ends, or nothing is      end                         a stream is not held
+21. another stream of the file stands   end; that one goes on for   that one brings it
+    before what it could bring next     it, too
+22. it has moved, and another one       end that one, and go on     that one could bring nothing
+    stands in its wake, or at its       for it, too                 else, and may be silent
+    place, and nothing is missing
+    between
+23. its window ends, or nothing is      end                         a stream is not held
     missing in it
-23. nobody waits for it, and it broke,  end                         nobody will miss it
+24. nobody waits for it, and it broke,  end                         nobody will miss it
     or nobody has the file for 5 s
-24. it brought the last of a content    compare it, then end        what is wrong is not shown
+25. it brought the last of a content    compare it, then end        what is wrong is not shown
 ======================================  ==========================  ==============================
 
 (*) or as far before the gap as arrives within a turn, if that is less far.
@@ -91,25 +97,37 @@ better. The first few streams buy nothing: who opens a file, looks around and ta
 begun to read at random. Only files that fit are swept, for bytes that are given back were bought in
 vain; of others no more is read through than an eighth of their room (13, 14, 20).
 
+**Meeting** (5, 21, 22). Two streams of a file that would bring the same byte next are one too many:
+in step they fetch all of it twice, to the end of the shorter one. So one of them goes on for both:
+it has the waiters of the other, and reads as far as either would have. It is the one that is nearer
+to that byte, or of two at one place the one that moved last, as the other may have broken, or not
+have begun; whichever is older, and wherever its own window ends. To let the waiters of the other
+one ask anew was rejected: what they open may begin where the first one stands, end for it, and so
+on for ever. By a meeting nobody comes into the queue. A waiter changes to a stream that is as near
+to his gap as his own was, or nearer, and reads through what his own would have read through: what
+is missing before him is no more than it was. Each meeting is a stream less, and at once, for one
+that is ending is in nobody's way and goes on for nobody: so there are no more meetings than
+streams, and none is undone by the next.
+
 **Invariants**, for any readers, files and prices:
 
 * there are never more streams than places, those that are ending included;
 * a stream begins at a missing byte, and not behind the gap that it was opened for;
-* no two streams of a file go on for the same byte, but where both stand at it, and in step;
+* no two streams of a file stand at one place, those that are ending apart, and of two that would
+  bring the same byte next one ends as soon as the one behind is asked, or the one in front moves;
 * who waits is joined to a stream that has not passed his gap, or is in the queue, and nobody is in
-  the queue while a place is free;
+  the queue while a place is free; a meeting sends nobody there;
 * after every piece a stream is asked whether it goes on: it never waits for a reader.
 
 **Bounds**, whatever is read, in whatever order, by however many:
 
 * *bytes*: of a file that fits, of which nothing is given back, at most 17/16 of its size is
-  fetched, and a piece for each stream that was closed (what was in flight), unless two streams come
-  to one place at the same moment and go on in step. For a stream begins at a missing byte, a byte
-  that is missing comes once, and those that come again (20) are counted, file by file. Reading in
-  sequence, with strides, backwards, at two places, by fifty readers at once, or one slice, leaves
-  nothing in its wake and fetches no byte twice. Of a file that does not fit a read costs at most an
-  eighth of the room to come to, and a stream at most what it reads ahead: a first window, or 8
-  times what was read in order there;
+  fetched, and a piece for each stream that was closed (what was in flight). For a stream begins at
+  a missing byte, a byte that is missing comes once, and those that come again (20) are counted,
+  file by file. Reading in sequence, with strides, backwards, at two places, by fifty readers at
+  once, or one slice, leaves nothing in its wake and fetches no byte twice. Of a file that does not
+  fit a read costs at most an eighth of the room to come to, and a stream at most what it reads
+  ahead: a first window, or 8 times what was read in order there;
 * *requests*: in sequence 1 if the reader keeps up, else O(log size). At random, in a file that
   fits, what can be rented for the price of a sweep, or the first eight if that is less, and a few
   for what the sweep leaves;

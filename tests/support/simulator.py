@@ -170,6 +170,8 @@ class World:
         """What holds at any time, as `icatfs.content.plan` says."""
         streams, queue = self.dispatch.streams, self.dispatch.queue
         assert len(streams) <= self.limits.streams
+        places = [(one.fetch, one.carrier.position) for one in streams if not one.ending]
+        assert len(set(places)) == len(places), "two streams in step"
         for waiter in self._blocked:
             stream = waiter.stream
             assert (waiter in queue) != (stream in streams), "served by nobody, or forgotten"

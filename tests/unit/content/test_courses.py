@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from support.plans import GIB, LIMITS, MIB, PRICES, all_limits, all_prices
 
 from icatfs.content import courses, plan
-from icatfs.content.courses import Content, Course, End, Trail
+from icatfs.content.courses import Aim, Content, Course, End, Trail
 from icatfs.content.plan import Limits
 
 if TYPE_CHECKING:
@@ -317,35 +317,87 @@ def test_a_stream_reads_to_who_waits_and_not_beyond_the_file_nor_the_room(
 
 
 @pytest.mark.parametrize(
-    ("name", "position", "stop", "missing", "others", "goes_on"),
+    ("name", "position", "stop", "missing", "goes_on"),
     [
-        ("there is more", 5 * MIB, 64 * MIB, 5 * MIB, [], True),
-        ("the window's end", 64 * MIB, 64 * MIB, None, [], False),
-        ("all is there", 5 * MIB, 64 * MIB, None, [], False),
-        ("some is there", 5 * MIB, 64 * MIB, 9 * MIB, [], True),
-        ("what is there is cheap to skip", 0, 64 * MIB, 16 * MIB, [], True),
-        ("too much is there", 0, 64 * MIB, 16 * MIB + 1, [], False),
-        ("another stands in front", 5 * MIB, 64 * MIB, 9 * MIB, [9 * MIB], False),
-        ("another stands between", 5 * MIB, 64 * MIB, 9 * MIB, [7 * MIB], False),
-        ("another is further", 5 * MIB, 64 * MIB, 5 * MIB, [7 * MIB], True),
-        ("another is behind", 5 * MIB, 64 * MIB, 5 * MIB, [MIB], True),
-        ("another is just here", 5 * MIB, 64 * MIB, 5 * MIB, [5 * MIB], True),
+        ("there is more", 5 * MIB, 64 * MIB, 5 * MIB, True),
+        ("the window's end", 64 * MIB, 64 * MIB, None, False),
+        ("all is there", 5 * MIB, 64 * MIB, None, False),
+        ("some is there", 5 * MIB, 64 * MIB, 9 * MIB, True),
+        ("what is there is cheap to skip", 0, 64 * MIB, 16 * MIB, True),
+        ("too much is there", 0, 64 * MIB, 16 * MIB + 1, False),
     ],
 )
 def test_when_a_stream_reads_on(
-    name: str, position: int, stop: int, missing: int | None, others: list[int], goes_on: bool
+    name: str, position: int, stop: int, missing: int | None, goes_on: bool
 ) -> None:
-    assert courses.goes_on(position, stop, missing, others, 16 * MIB) is goes_on, name
+    assert courses.goes_on(position, stop, missing, 16 * MIB) is goes_on, name
 
 
-@given(st.lists(places, min_size=2, max_size=2, unique=True), places)
-def test_two_streams_never_both_go_on_for_one_byte(positions: list[int], missing: int) -> None:
-    first, second = positions
-    both = all(
-        position <= missing and courses.goes_on(position, 60, missing, [other], 50)
-        for position, other in ((first, second), (second, first))
-    )
-    assert not both
+@pytest.mark.parametrize(
+    ("name", "missing", "others", "in_front"),
+    [
+        ("none", 9, [], None),
+        ("where it could go on", 9, [9], 0),
+        ("on the way there", 9, [7], 0),
+        ("the nearest to that", 9, [7, 9, 8], 1),
+        ("further", 9, [10], None),
+        ("behind", 9, [4], None),
+        ("at its place", 9, [5], None),
+    ],
+)
+def test_which_stream_is_in_front(
+    name: str, missing: int, others: list[int], in_front: int | None
+) -> None:
+    assert courses.in_front(5, missing, others) == in_front, name
+
+
+@given(st.lists(places, min_size=2, max_size=4, unique=True), places)
+def test_of_streams_that_could_bring_the_same_byte_one_has_none_in_front(
+    positions: list[int], ahead: int
+) -> None:
+    missing = max(positions) + ahead
+    free = [
+        courses.in_front(one, missing, [other for other in positions if other != one]) is None
+        for one in positions
+    ]
+    assert free.count(True) == 1
+
+
+aims = st.builds(
+    lambda origin, run, window, sweeps: Aim(origin, origin + run, window, sweeps),
+    places,
+    places,
+    st.integers(1, 50),
+    st.booleans(),
+)
+
+
+@given(aims, aims, st.integers(0, 100), st.integers(1, 100), st.integers(0, 10))
+def test_what_goes_on_for_two_reads_as_far_as_either_would_and_no_further(
+    one: Aim, other: Aim, left: int, room: int, glance: int
+) -> None:
+    size = max(one.furthest, other.furthest) + left
+    both = courses.both(one, other, size, room, glance)
+    assert both == courses.both(other, one, size, room, glance)
+    assert both.sweeps == (one.sweeps or other.sweeps)
+    assert both.furthest == max(one.furthest, other.furthest)
+    assert both.until(size, room) >= max(one.until(size, room), other.until(size, room))
+    assert both.until(size, room) <= both.furthest + room
+
+
+@pytest.mark.parametrize(
+    ("name", "one", "other", "origin"),
+    [
+        ("the same", Aim(0, 50, 5, False), Aim(20, 40, 5, False), 0),
+        ("next to each other", Aim(0, 50, 5, False), Aim(50, 60, 5, False), 0),
+        ("a glance apart", Aim(0, 50, 5, False), Aim(52, 60, 5, False), 0),
+        ("nobody came for what is between", Aim(0, 50, 5, False), Aim(53, 60, 5, False), 53),
+    ],
+)
+def test_readers_of_two_streams_have_read_what_both_of_them_read_in_order(
+    name: str, one: Aim, other: Aim, origin: int
+) -> None:
+    assert courses.both(one, other, 1000, 1000, 2).origin == origin, name
 
 
 @pytest.mark.parametrize(

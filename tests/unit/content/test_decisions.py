@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 from support.desk import Desk
@@ -21,7 +22,7 @@ def test_every_row_of_the_table_has_its_test() -> None:
     assert plan.__doc__
     rows = {int(number) for number in re.findall(r"^(\d+)\. ", plan.__doc__, re.MULTILINE)}
     shown = [re.match(r"test_(\d+)_", name) for name in globals()]
-    assert rows == set(range(1, 25))
+    assert rows == set(range(1, 26))
     assert {int(match[1]) for match in shown if match} == rows
 
 
@@ -73,10 +74,7 @@ def test_4_who_waits_for_bytes_behind_those_of_another_waits_for_the_same_stream
     assert list(desk.dispatch.queue) == [first, second]
     desk.dispatch.ended(other, None)
     (stream,) = (one for one in desk.streams if one.fetch is first.fetch)
-    assert first.stream is stream
-    assert second.stream is None
-    desk.bring(stream, MIB)
-    assert second.stream is stream
+    assert first.stream is second.stream is stream
 
 
 def test_5_a_place_that_is_free_is_taken() -> None:
@@ -84,6 +82,31 @@ def test_5_a_place_that_is_free_is_taken() -> None:
     first, second = desk.wait(0), desk.wait(500 * MIB)
     assert len(desk.streams) == 2
     assert first.stream is not second.stream
+
+
+def test_5_but_a_stream_that_stands_where_it_would_begin_goes_on_for_it() -> None:
+    desk = Desk(SHORT, size=GIB)
+    first = desk.wait(GIB - 4 * MIB)
+    last = desk.wait(GIB - 1)
+    (stream,) = desk.streams
+    assert first.stream is last.stream is stream
+    assert desk.bring(stream, 3 * MIB)
+    assert desk.bring(stream, MIB - 1)
+    assert not last.served.is_set()
+
+
+def test_5_and_sweeps_if_that_would_have() -> None:
+    desk = Desk(Limits(least_reach=MIB, most_reach=MIB, looks=1), size=GIB)
+    desk.look(500 * MIB, 100 * MIB)
+    stream = desk.wait(0, KIB).stream
+    assert stream is not None
+    assert not stream.sweeps
+    trail = desk.dispatch._trail(desk.file.version)
+    desk.dispatch._learn(desk.file.version, replace(trail, rent_s=1000.0))
+    far = desk.wait(900 * MIB)
+    assert far.stream is stream
+    assert far.stream.sweeps
+    assert far.stream.stop == GIB
 
 
 def test_6_a_stream_of_the_file_that_reads_ahead_for_nobody_goes_at_once() -> None:
@@ -359,30 +382,103 @@ def test_20_what_is_there_is_read_through_while_that_is_less_than_a_sixteenth() 
     assert desk.carriers[stream].position == 70 * MIB
 
 
-def test_21_a_stream_ends_that_would_run_into_another_one() -> None:
+def test_21_a_stream_ends_that_would_run_into_another_one_and_that_goes_on_for_it() -> None:
     desk = Desk(LIMITS, size=GIB)
     first, second = desk.wait(0, GIB), desk.wait(100 * MIB, MIB)
-    assert first.stream is not None
-    assert second.stream is not None
-    assert desk.bring(second.stream, MIB)
-    assert desk.bring(first.stream, 99 * MIB)
-    assert not desk.bring(first.stream, MIB)
-    assert desk.bring(second.stream, MIB)
-    desk.dispatch.ended(first.stream, None)
-    assert first.stream is second.stream, "that one brings it"
+    before, front = desk.streams
+    assert desk.bring(front, MIB)
+    assert desk.bring(before, 99 * MIB)
+    assert not desk.bring(before, MIB)
+    assert first.stream is second.stream is front, "that one brings it"
+    assert not desk.dispatch.queue
+    assert front.stop == GIB
+    desk.dispatch.ended(before, None)
+    assert desk.streams == [front]
 
 
-def test_21_but_one_that_has_not_begun_is_in_nobodys_way() -> None:
+def test_21_for_its_window_too() -> None:
+    desk = Desk(SHORT, size=GIB)
+    desk.dispatch.leave(desk.wait(0, 100 * MIB))
+    before = desk.streams[0]
+    assert desk.bring(before, 99 * MIB)
+    desk.wait(100 * MIB + KIB)
+    front = desk.streams[1]
+    assert desk.bring(front, MIB)
+    assert front.stop <= 103 * MIB
+    assert not desk.bring(before, MIB)
+    assert 200 * MIB <= front.stop <= 201 * MIB
+
+
+def test_21_but_not_into_one_that_is_ending() -> None:
     desk = Desk(LIMITS, size=GIB)
-    first, second = desk.wait(0, GIB), desk.wait(100 * MIB, MIB)
-    assert first.stream is not None
-    assert second.stream is not None
-    assert desk.bring(first.stream, 100 * MIB)
-    assert desk.bring(first.stream, MIB)
-    assert not desk.dispatch.goes_on(second.stream, 0), "whoever is the first goes on"
+    desk.wait(0, GIB)
+    desk.wait(100 * MIB, MIB)
+    before, front = desk.streams
+    assert desk.bring(front, MIB)
+    front.end()
+    assert desk.bring(before, 100 * MIB)
 
 
-def test_22_a_stream_ends_with_its_window_or_when_nothing_is_missing_in_it() -> None:
+def test_22_a_stream_that_comes_to_where_another_one_stands_goes_on_for_it() -> None:
+    desk = Desk(LIMITS, size=GIB)
+    first, second = desk.wait(0, 101 * MIB), desk.wait(100 * MIB, 100 * MIB)
+    moves, stands = desk.streams
+    assert desk.bring(moves, 100 * MIB)
+    assert stands.ending, "and has not begun"
+    assert first.stream is second.stream is moves
+    assert moves.stop >= 200 * MIB
+    desk.dispatch.ended(stands, None)
+    assert desk.streams == [moves]
+    assert desk.bring(moves, MIB)
+
+
+@pytest.mark.parametrize("is_older", [True, False])
+def test_22_whether_it_is_the_older_of_the_two_or_not(is_older: bool) -> None:
+    desk = Desk(LIMITS, size=GIB)
+    places = (0, 100 * MIB) if is_older else (100 * MIB, 0)
+    waiters = {place: desk.wait(place, 200 * MIB) for place in places}
+    comes, stands = waiters[0].stream, waiters[100 * MIB].stream
+    assert comes is not None
+    assert stands is not None
+    assert desk.bring(comes, 99 * MIB)
+    assert desk.bring(stands, MIB)
+    assert desk.bring(comes, 2 * MIB), "the same place, and both have begun"
+    assert stands.ending
+    assert {waiter.stream for waiter in waiters.values()} == {comes}
+
+
+def test_22_a_stream_ends_whose_bytes_another_one_has_brought() -> None:
+    desk = Desk(LIMITS, size=GIB)
+    desk.wait(0, GIB)
+    waiter = desk.wait(100 * MIB, 2 * MIB)
+    passes, stands = desk.streams
+    assert desk.bring(passes, 101 * MIB)
+    assert stands.ending
+    assert waiter.stream is passes
+
+
+def test_22_at_the_end_of_its_own_window_it_goes_on_for_the_other() -> None:
+    desk = Desk(SHORT, size=GIB)
+    desk.wait(0, KIB)
+    waiter = desk.wait(9 * MIB - 1, 20 * MIB)
+    ends, stands = desk.streams
+    assert stands.start == 8 * MIB
+    assert desk.bring(ends, 8 * MIB)
+    assert stands.ending
+    assert waiter.stream is ends
+    assert desk.bring(ends, 2 * MIB)
+
+
+def test_22_but_not_where_something_is_missing_between() -> None:
+    desk = Desk(LIMITS, size=GIB)
+    desk.wait(0, GIB)
+    desk.wait(100 * MIB, 2 * MIB)
+    back, front = desk.streams
+    assert desk.bring(front, MIB)
+    assert not back.ending
+
+
+def test_23_a_stream_ends_with_its_window_or_when_nothing_is_missing_in_it() -> None:
     desk = Desk(SHORT, size=GIB)
     stream = desk.wait(0, KIB).stream
     assert stream is not None
@@ -390,7 +486,7 @@ def test_22_a_stream_ends_with_its_window_or_when_nothing_is_missing_in_it() -> 
     assert not desk.bring(stream, MIB)
 
 
-def test_23_a_stream_ends_that_broke_and_that_nobody_waits_for() -> None:
+def test_24_a_stream_ends_that_broke_and_that_nobody_waits_for() -> None:
     desk = Desk(SHORT, size=GIB)
     waiter = desk.wait(0, KIB)
     stream = desk.streams[0]
@@ -401,7 +497,7 @@ def test_23_a_stream_ends_that_broke_and_that_nobody_waits_for() -> None:
     assert not desk.dispatch.goes_on(stream, 0)
 
 
-def test_23_a_stream_ends_five_seconds_after_the_file_was_closed() -> None:
+def test_24_a_stream_ends_five_seconds_after_the_file_was_closed() -> None:
     desk = Desk(SHORT, size=GIB)
     desk.dispatch.leave(desk.wait(0, KIB))
     stream = desk.streams[0]
@@ -410,7 +506,7 @@ def test_23_a_stream_ends_five_seconds_after_the_file_was_closed() -> None:
     assert not desk.bring(stream, KIB)
 
 
-def test_24_the_stream_that_brings_the_last_of_a_content_compares_it() -> None:
+def test_25_the_stream_that_brings_the_last_of_a_content_compares_it() -> None:
     desk = Desk(SHORT, size=8 * MIB)
     stream = desk.wait(0, MIB).stream
     assert stream is not None

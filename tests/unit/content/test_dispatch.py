@@ -251,12 +251,25 @@ def test_a_stream_that_breaks_is_not_resumed_for_nobody() -> None:
     waiter = desk.dispatch.wait(desk.fetch(), 0, MIB)
     stream = desk.streams[0]
     desk.bring(stream, MIB)
-    desk.carriers[stream].resumed = 1
-    assert desk.dispatch.goes_on(stream, 0) is False
     desk.dispatch.leave(waiter)
+    desk.carriers[stream].resumed = 1
     other = desk.dispatch.wait(desk.fetch(), 2 * MIB, 3 * MIB)
     assert other.stream is stream
     assert desk.dispatch.goes_on(stream, 0)
+    desk.dispatch.leave(other)
+    assert not desk.dispatch.goes_on(stream, 0)
+
+
+def test_nobody_is_joined_to_a_stream_that_has_said_that_it_ends() -> None:
+    desk = Desk(size=1000 * MIB)
+    desk.dispatch.wait(desk.fetch(), 0, KIB)
+    stream = desk.streams[0]
+    assert desk.bring(stream, MIB)
+    desk.file.arrived(MIB, 9 * MIB)
+    assert not desk.bring(stream, MIB)
+    other = desk.dispatch.wait(desk.fetch(), 9 * MIB, 10 * MIB)
+    assert other.stream is not stream
+    assert not desk.bring(stream, MIB), "what was under way"
 
 
 def test_who_waits_where_a_stream_broke_on_its_way_further_is_served() -> None:
@@ -276,7 +289,6 @@ def test_a_server_that_ignores_ranges_is_read_through_what_is_there() -> None:
     desk.dispatch.wait(desk.fetch(), 500 * MIB, 501 * MIB)
     stream = desk.streams[0]
     desk.carriers[stream].position = 0
-    assert not desk.dispatch.goes_on(stream, 0), "nobody reads through that by choice"
     desk.carriers[stream].ignores_range = True
     assert desk.bring(stream, 100 * MIB)
     assert desk.bring(stream, 400 * MIB)
