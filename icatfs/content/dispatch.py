@@ -83,7 +83,7 @@ class Dispatch:
 
     def wait(self, fetch: Fetch, start: int, stop: int) -> Waiter:
         """Somebody waits for [start, stop); its event says when that is over."""
-        waiter = Waiter(fetch, start, stop)
+        waiter = Waiter(fetch, start, stop, self._clock())
         fetch.waiters[waiter] = None
         self.queue[waiter] = None
         self.arrange()
@@ -154,8 +154,10 @@ class Dispatch:
         version, prices = fetch.file.version, self.costs.prices
         reach = self._limits.reach(gap, prices)
         others = any(abs(other.start - gap) > reach for other in fetch.waiters)
-        now = self._clock()
-        return plan.serve(version, gap, seen, prices, self._limits, now, others=others)
+        now, since = self._clock(), waiter.since
+        return plan.serve(
+            version, gap, seen, prices, self._limits, now, since_s=since, others=others
+        )
 
     def _join(self, waiter: Waiter, stream: Stream) -> None:
         self.queue.pop(waiter, None)
@@ -165,6 +167,7 @@ class Dispatch:
         if waiter.start > stream.furthest + self._limits.glance:
             stream.origin = waiter.start  # 18: what lies between nobody came for
         stream.furthest = max(stream.furthest, waiter.stop)
+        stream.came_at = max(stream.came_at, waiter.since)
 
     def _follow(self, stream: Stream) -> None:
         """Rows 7 and 18: who finds his bytes in the cache comes for them, too."""
@@ -335,6 +338,7 @@ class Dispatch:
                 other.waiters[waiter] = None
                 waiter.stream = other
         other.wanted_at = max(one.wanted_at, other.wanted_at)
+        other.came_at = max(one.came_at, other.came_at)
 
     def _aim(self, stream: Stream, aim: Aim) -> None:
         file, glance = stream.fetch.file, self._limits.glance

@@ -76,12 +76,13 @@ class Carrier(Protocol):
 class Waiter:
     """Somebody who waits for [start, stop) of a fetch."""
 
-    __slots__ = ("error", "fetch", "served", "start", "stop", "stream")
+    __slots__ = ("error", "fetch", "served", "since", "start", "stop", "stream")
 
-    def __init__(self, fetch: Fetch, start: int, stop: int) -> None:
+    def __init__(self, fetch: Fetch, start: int, stop: int, now_s: float) -> None:
         self.fetch = fetch
         self.start = start
         self.stop = stop
+        self.since = now_s
         self.served = trio.Event()
         self.error: IcatfsError | None = None
         self.stream: Stream | None = None
@@ -122,6 +123,7 @@ class Stream:
 
     __slots__ = (
         "begun_at",
+        "came_at",
         "carrier",
         "ending",
         "fetch",
@@ -159,6 +161,8 @@ class Stream:
         """The first byte from where it last was on that was not there then."""
         self.waiters: dict[Waiter, None] = {}
         self.wanted_at = now_s
+        self.came_at = 0.0
+        """When the last of those came who waited here."""
         self.ending = False
         """It reads no further, whatever happens; nobody is joined to it any more."""
         # mutable: when its first piece came, and how large that was
@@ -205,6 +209,7 @@ class Stream:
             self.ending,
             self.sweeps,
             self.most_reach,
+            self.came_at,
         )
 
     def end(self) -> None:

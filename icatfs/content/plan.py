@@ -35,8 +35,10 @@ somebody waits for a gap, and ...
                                         stands already, that one
                                         goes on for it, too
 6. a stream of the file, no sweep,      end the oldest of these     its reader must be the one
-   reads ahead for nobody, and nobody                               who is elsewhere now
-   else waits elsewhere in the file
+   reads ahead for nobody, nobody                                   who is elsewhere now
+   has come for it since he waits,
+   and nobody else waits elsewhere in
+   the file
 7. for a moment nobody has waited for   end the oldest of these     its reader had time to be busy
    a stream of any file                                             with what he got
 8. a stream has had its turn            end the oldest of these     places are shared by time
@@ -139,6 +141,7 @@ Who answers ``Range`` with the whole file, or sends what is wrong, makes us fetc
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
@@ -197,6 +200,8 @@ class Stream:
     sweeps: bool = False
     most_reach: int = ENDLESS
     """What it may read through on behalf of who joins it."""
+    came_s: float = 0.0
+    """When the last of those came who waited for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,11 +259,13 @@ def serve(
     limits: Limits,
     now_s: float,
     *,
+    since_s: float = math.inf,
     others: bool = False,
 ) -> Decision:
     """What is done for somebody who waits for the byte at ``gap``: rows 2 to 9 but for 4.
 
-    ``others``: whether somebody waits for another place of the file, too.
+    ``since_s``: when he came, if not just now; ``others``: whether somebody waits for another place
+    of the file, too.
     """
     number = nearest(file, gap, streams, prices, limits)
     if number is not None:
@@ -269,21 +276,24 @@ def serve(
         (number for number, one in enumerate(streams) if not one.ending),
         key=lambda number: streams[number].since_s,
     )
-    may_go_now = (_is_forgotten, _had_its_turn)  # 7, 8
-    for may_go in may_go_now if others else (_only_reads_ahead, *may_go_now):  # 6
+    for number in oldest:
+        if not others and _reads_ahead_of(streams[number], file, since_s):
+            return Replace(number)  # 6
+    for may_go in (_is_forgotten, _had_its_turn):  # 7, 8
         for number in oldest:
-            if may_go(streams[number], file, limits, now_s):
+            if may_go(streams[number], limits, now_s):
                 return Replace(number)
     return Wait()  # 9
 
 
-def _only_reads_ahead(one: Stream, file: Hashable, _: Limits, __: float) -> bool:
-    return not one.wanted and one.file == file and not one.sweeps
+def _reads_ahead_of(one: Stream, file: Hashable, since_s: float) -> bool:
+    """Whether who waits since then may be the one whom the stream reads ahead for."""
+    return not one.wanted and one.file == file and not one.sweeps and one.came_s <= since_s
 
 
-def _is_forgotten(one: Stream, _: Hashable, limits: Limits, now_s: float) -> bool:
+def _is_forgotten(one: Stream, limits: Limits, now_s: float) -> bool:
     return not one.wanted and now_s - one.wanted_s >= limits.grace_s
 
 
-def _had_its_turn(one: Stream, _: Hashable, limits: Limits, now_s: float) -> bool:
+def _had_its_turn(one: Stream, limits: Limits, now_s: float) -> bool:
     return one.turn_s is not None and now_s - one.turn_s >= limits.turn_s

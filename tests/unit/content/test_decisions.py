@@ -137,6 +137,23 @@ def test_6_but_not_while_somebody_else_waits_elsewhere_in_the_file() -> None:
     assert own.ending
 
 
+def test_6_but_not_one_that_somebody_came_for_while_he_waited() -> None:
+    desk = Desk(SHORT, size=GIB)
+    done = desk.wait(0, MIB)
+    desk.wait(0, file=SimulatedFile(2, GIB, GIB))
+    own = desk.streams[0]
+    desk.wait(900 * MIB)
+    desk.now += 0.01
+    other = desk.wait(MIB, KIB)
+    desk.bring(own, 2 * MIB)
+    desk.dispatch.leave(done)
+    desk.dispatch.leave(other)
+    assert not own.ending, "it has another reader"
+    desk.now += SHORT.grace_s
+    desk.dispatch.arrange()
+    assert own.ending
+
+
 def test_7_a_stream_goes_whose_reader_has_been_away_for_a_moment() -> None:
     desk = Desk(LIMITS, size=GIB)
     other = SimulatedFile(2, GIB, GIB)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -208,6 +209,7 @@ streams = st.lists(
         wanted=st.booleans(),
         since_s=st.floats(0, 100),
         wanted_s=st.floats(0, 100),
+        came_s=st.floats(0, 100),
         turn_s=st.none() | st.floats(0, 100),
         ending=st.booleans(),
         sweeps=st.booleans(),
@@ -215,6 +217,13 @@ streams = st.lists(
     ),
     max_size=3,
 )
+
+
+def test_a_stream_that_somebody_came_for_since_is_not_that_of_who_waits() -> None:
+    busy = [stream(0, file="b"), stream(0, wanted=False, wanted_at=99.95)]
+    busy[1] = replace(busy[1], came_s=99.9)
+    assert plan.serve("a", 900 * MIB, busy, PRICES, LIMITS, NOW, since_s=99.9) == Replace(1)
+    assert plan.serve("a", 900 * MIB, busy, PRICES, LIMITS, NOW, since_s=99.8) == Wait()
 
 
 @given(streams, all_limits, all_prices, st.integers(0, 40), st.booleans())
