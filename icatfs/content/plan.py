@@ -17,8 +17,9 @@ arrives in half the time that opening another one at the gap would take, 1 MiB a
 the end of what is waited for, and a *window* further: a *first window*, 8 MiB, or a *glance*, 2
 MiB, about a chunk of what detectors write. Who finds in the cache what a stream has brought comes
 for that, too, though he waits for nothing. A file *fits* that is no larger than its room, a quarter
-of the cache. A *turn* is 10 s from the first byte on, a *moment* 0.1 s. *Aligned* is to the MiB
-before: the kernel's reads of one program come out of order, but within that.
+of the cache. A *turn* is 10 s from the first byte on. A *moment* is what it would take to open a
+stream again where it is, 0.1 s at least and 1 s at most. *Aligned* is to the MiB before: the
+kernel's reads of one program come out of order, but within that.
 
 ======================================  ==========================  ==============================
 situation                               decision                    because
@@ -40,7 +41,8 @@ somebody waits for a gap, and ...
    and nobody else waits elsewhere in
    the file
 7. for a moment nobody has waited for   end the oldest of these     its reader had time to be busy
-   a stream of any file                                             with what he got
+   a stream of any file                                             with what he got: as long as it
+                                                                    costs if he comes back
 8. a stream has had its turn            end the oldest of these     places are shared by time
 9. nothing of these                     wait                        some turn ends
 --------------------------------------  --------------------------  ------------------------------
@@ -171,11 +173,16 @@ class Limits:
     """A file is not swept before so many streams were opened for it."""
     turn_s: float = 10.0
     grace_s: float = 0.1
-    """For how long a reader who has just got something may think about it."""
+    most_grace_s: float = 1.0
+    """For how long a reader who has just got something may think about it, whatever the costs."""
 
     def reach(self, offset: int, prices: Prices) -> int:
         """What is cheaper to read through than to begin anew at ``offset``."""
         return prices.reach(offset, self.least_reach, self.most_reach)
+
+    def moment_s(self, offset: int, prices: Prices) -> float:
+        """For how long nobody may want a stream that is at ``offset``: what to open it costs."""
+        return max(self.grace_s, min(prices.first_byte_s(offset), self.most_grace_s))
 
     def patience(self, prices: Prices) -> int:
         """How many bytes before his own somebody may have to wait for, if all will be wanted."""
@@ -281,7 +288,7 @@ def serve(
             return Replace(number)  # 6
     for may_go in (_is_forgotten, _had_its_turn):  # 7, 8
         for number in oldest:
-            if may_go(streams[number], limits, now_s):
+            if may_go(streams[number], prices, limits, now_s):
                 return Replace(number)
     return Wait()  # 9
 
@@ -291,9 +298,9 @@ def _reads_ahead_of(one: Stream, file: Hashable, since_s: float) -> bool:
     return not one.wanted and one.file == file and not one.sweeps and one.came_s <= since_s
 
 
-def _is_forgotten(one: Stream, limits: Limits, now_s: float) -> bool:
-    return not one.wanted and now_s - one.wanted_s >= limits.grace_s
+def _is_forgotten(one: Stream, prices: Prices, limits: Limits, now_s: float) -> bool:
+    return not one.wanted and now_s - one.wanted_s >= limits.moment_s(one.position, prices)
 
 
-def _had_its_turn(one: Stream, limits: Limits, now_s: float) -> bool:
+def _had_its_turn(one: Stream, _: Prices, limits: Limits, now_s: float) -> bool:
     return one.turn_s is not None and now_s - one.turn_s >= limits.turn_s

@@ -187,6 +187,24 @@ def test_7_who_reads_on_in_the_cache_is_not_away() -> None:
     assert stream.ending
 
 
+def test_7_a_moment_is_as_long_as_it_would_take_to_open_the_stream_again() -> None:
+    desk = Desk(LIMITS, size=GIB)
+    for _ in range(10):  # far away: half a second
+        desk.dispatch.costs.opened(0, 0.5)
+    done = desk.wait(0, KIB, file=SimulatedFile(2, GIB, GIB))
+    desk.wait(0)
+    stream = desk.streams[0]
+    desk.bring(stream, MIB)
+    desk.dispatch.leave(done)
+    desk.wait(900 * MIB)
+    desk.now += 0.4
+    desk.dispatch.arrange()
+    assert not stream.ending
+    desk.now += 0.2
+    desk.dispatch.arrange()
+    assert stream.ending
+
+
 def test_8_the_oldest_stream_that_had_its_turn_goes() -> None:
     desk = Desk(LIMITS, size=GIB)
     for start in (500 * MIB, 0):

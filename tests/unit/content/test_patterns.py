@@ -217,6 +217,21 @@ def test_readers_at_more_places_of_a_file_than_streams_keep_theirs_for_a_while(
     assert world.fetched <= count * (part + room), "a window of each beyond its part"
 
 
+@pytest.mark.parametrize("base_s", [0.15, 0.3, 1.0])
+def test_readers_of_many_files_who_think_between_reads_keep_their_streams(base_s: float) -> None:
+    """Slow programs, or a busy machine: what a stream costs is what it is worth waiting for."""
+    size, count = 48 * MIB, 8
+    server = Server(base_s=base_s, rate=5e7)
+    readers = [
+        Reader(SimulatedFile(n, size, ROOMY), in_sequence(size, MIB), think_s=0.15, begins_s=n / 20)
+        for n in range(count)
+    ]
+    world = World(server).run(*readers)
+    assert world.fetched == count * size
+    assert len(world.requests) <= 12 * count
+    assert world.now <= 3 * count * size / server.rate
+
+
 # At random.
 
 

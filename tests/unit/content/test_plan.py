@@ -266,3 +266,10 @@ def test_who_is_joined_is_there_in_half_the_time_of_another_stream(
     one = stream(max(0, gap - ahead))
     joined = plan.reaches(one, gap, prices, within)
     assert joined == (gap - one.position <= int(prices.rate * prices.first_byte_s(gap) / 2))
+
+
+@given(st.integers(0, GIB), all_prices)
+def test_a_moment_is_the_price_of_a_stream_within_bounds(offset: int, prices: Prices) -> None:
+    moment_s = LIMITS.moment_s(offset, prices)
+    assert LIMITS.grace_s <= moment_s <= LIMITS.most_grace_s
+    assert moment_s in (LIMITS.grace_s, LIMITS.most_grace_s, prices.first_byte_s(offset))
