@@ -8,7 +8,9 @@ from contextlib import suppress
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 _KEPT = 16 * 2**20
-_FROM_THE_HEAP = 4 * 2**20
+_FROM_THE_HEAP = 2**20 + 2048
+"""What the kernel reads at once, and less than what libfuse has for each request that waits: a
+little more than that, of which only what is used may take memory."""
 
 
 def prepare() -> None:
