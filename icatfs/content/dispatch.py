@@ -265,9 +265,14 @@ class Dispatch:
             stream.wanted_at = self._clock()
 
     def is_to_prove(self, stream: Stream) -> bool:
-        """Row 25: whether this stream is to compare the complete content with the catalogue."""
+        """Row 25: whether this stream is to compare the complete content with the catalogue.
+
+        No more if the content was dropped since: then there is nothing to compare.
+        """
         fetch = stream.fetch
-        if fetch.prover is None and fetch.file.unproved:
+        if not fetch.file.unproved:
+            return False
+        if fetch.prover is None:
             fetch.prover = stream
         return fetch.prover is stream
 

@@ -50,6 +50,8 @@ class FakeSource:
     pace_s: float = 0.0
     """Per piece."""
     latency_s: float = 0.0
+    close_s: float = 0.0
+    """What it takes to close an answer."""
     requests: list[tuple[int, int]] = field(default_factory=list)
     """(datafile, offset) of each."""
     open_now: int = 0
@@ -99,6 +101,8 @@ class FakeBody:
         value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        if self._source.close_s:
+            await trio.sleep(self._source.close_s)
         self._source.open_now -= 1
         self._asked()
 

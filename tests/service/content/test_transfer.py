@@ -91,6 +91,24 @@ async def test_a_file_is_read_in_one_stream(
         assert source.offsets == [0]
 
 
+async def test_a_content_that_is_dropped_while_its_stream_is_closed_comes_again(
+    autojump_clock: MockClock, store: ContentStore, version_of: Versions, content_of: Contents
+) -> None:
+    """All of it had come, and was to be compared next."""
+    data = content_of(MIB)
+    source = FakeSource(data, close_s=5.0)
+    async with open_transfer(source) as transfer:
+        file = store.open(version_of(data))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(transfer.ensure, file, 0, len(data))
+            await trio.sleep(1)
+            assert (source.sent, file.complete) == (len(data), False)
+            store.drop(file.version)
+        assert same(file.pread(0, len(data)), data)
+        assert file.complete
+        assert source.offsets == [0, 0]
+
+
 async def test_an_empty_file_needs_no_request(
     autojump_clock: MockClock, store: ContentStore, version_of: Versions
 ) -> None:

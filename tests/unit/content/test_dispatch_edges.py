@@ -603,6 +603,15 @@ def test_while_one_stream_compares_the_others_do_not_and_it_stays_the_one() -> N
     assert fetch.prover is None
 
 
+def test_a_content_that_was_dropped_before_it_was_compared_is_not() -> None:
+    desk = a_desk()
+    stream = stream_of(desk, 0, 900 * MIB)
+    desk.file.unproved = True
+    assert desk.bring(stream, MIB) is False
+    desk.file.unproved = False
+    assert not desk.dispatch.is_to_prove(stream)
+
+
 def test_who_waits_for_a_content_that_is_compared_waits_for_that_though_places_are_free() -> None:
     desk = a_desk(Limits(streams=3))
     other = stream_of(desk, 0, file=another())
