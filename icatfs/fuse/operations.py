@@ -99,7 +99,7 @@ class Operations(pyfuse3.Operations):
     """With it what `write` has accepted is lost with this process, as long as the kernel has it
     only; a full disk is no longer told by the write that did not fit; and the kernel trusts its own
     sizes and times for good, whatever the catalogue says. Small writes would be eight times as
-    fast, and ``cp`` of a large file until ``close`` slower by half (docs/performance.md)."""
+    fast and more (docs/performance.md)."""
     enable_acl = False
 
     def __init__(self, filesystem: FileSystem[Any]) -> None:
