@@ -91,12 +91,16 @@ class Books:
             "UPDATE content SET name = ?, proof = ? WHERE name = ?", (name, new.proof, record.name)
         )
 
-    def remove(self, name: str) -> None:
-        """Remove the record of a file that is gone; the cost of one of ours goes to the lease."""
+    def remove(self, name: str) -> int:
+        """Remove the record of a file that is gone; how much of its cost our lease has now.
+
+        That is all of it for one of ours. Where there is no record any more, it is nothing.
+        """
         cost = self.cost(name)
         self.erase(name)
-        if mark_of(name) == self._mark:
-            self.lease(cost)
+        gained = cost if mark_of(name) == self._mark else 0
+        self.lease(gained)
+        return gained
 
     def erase(self, name: str) -> None:
         """Remove the record of a file that is gone: what it cost is room for everybody."""

@@ -343,7 +343,7 @@ class Cached:
     def _begin_again(self) -> None:
         if self._file is not None:
             cost = self.on_disk + FILE_COST if self._file.is_own else 0
-            self._house.discard(self.version, self._file, cost)
+            self._house.discard(self.version, self._file, cost, self.recorded)
             self._file = None
         self.on_disk = self.recorded = 0
         self.extents.clear()
@@ -395,6 +395,6 @@ class Cached:
         old, new = self.name, self._house.new_name(self.version)
         if self._file is None or old is None or not self._file.rename(new):
             return False
-        self._house.forget(self.version, old)
+        self._house.forget(self.version, old, self.recorded)
         self.recorded = 0
         return True

@@ -39,12 +39,12 @@ class House(Protocol):
         """The name of a new data file, used once."""
         ...
 
-    def forget(self, version: ContentVersion, name: str) -> None:
-        """Remove a data file, if it is there, and its record."""
+    def forget(self, version: ContentVersion, name: str, recorded: int) -> None:
+        """Remove a data file, if it is there, and its record, which should count so much."""
         ...
 
-    def discard(self, version: ContentVersion, file: DataFile, cost: int) -> None:
-        """Remove an open data file that cost so much of our books."""
+    def discard(self, version: ContentVersion, file: DataFile, cost: int, recorded: int) -> None:
+        """Remove an open data file that cost so much, of which so much should be recorded."""
         ...
 
     def changed(self, cached: Cached) -> None:

@@ -9,7 +9,7 @@ of another version, of a file that is too short) counts as none.
 (``recorded``), and what each process may have on the disk beyond its records (its *lease*). The sum
 of both is never less than what is on the disk. When a process records a file that bears its mark,
 the cost moves from its lease to the record, and back when it removes such a record; a file that
-somebody else removes, with its record, is room for everybody.
+somebody else removes, with its record, is room for everybody (`icatfs.content.recorder`).
 
 **Time.** What was used last is told by a clock that counts bytes used, not seconds: it orders
 the uses of all processes whatever the wall clock does, and gives "later" a size. What is precious
@@ -46,6 +46,12 @@ _PATIENCE_IN_THREADS_S = 20.0
 _AT_ONCE = 100
 _PAGES_OF_LOG = 250
 """Of 4 KiB: the log is copied into the database, and synced, when it has more; in a thread."""
+
+
+def parts(subjects: Sequence[T]) -> Iterator[Sequence[T]]:
+    """What one transaction is for: nobody has to wait for long."""
+    for start in range(0, len(subjects), _AT_ONCE):
+        yield subjects[start : start + _AT_ONCE]
 
 
 class Index:
@@ -146,11 +152,11 @@ class Index:
         with self.changing_there() as books:
             books.lease(lease)
 
-    def each(self, change: Callable[[Books, T], None], subjects: Sequence[T]) -> None:
-        """In several transactions: nobody has to wait for long."""
-        for start in range(0, len(subjects), _AT_ONCE):
+    def each(self, change: Callable[[Books, T], object], subjects: Sequence[T]) -> None:
+        """In several transactions."""
+        for part in parts(subjects):
             with self.changing_there() as books:
-                for subject in subjects[start : start + _AT_ONCE]:
+                for subject in part:
                     change(books, subject)
 
     @contextmanager

@@ -1,9 +1,14 @@
 """Records what the cache has some seconds after it changes, when the bytes are on the disk.
 
-Invariants: ``pending`` has the closed files that are not recorded as they are now, ``_saving`` what
-is being recorded; a file is in the folder as long as it is in either, unless another process, or
-somebody with his own hands, removed it. What it cost comes back to us once, then: from who removed
-it (`Recorder.gone`), or when it is found lost.
+Invariants: ``pending`` has the closed files of ours that are not recorded as they are now,
+``_saving`` what is being recorded; a file is in the folder as long as it is in either, unless
+another process, or somebody with his own hands, removed it.
+
+**What a file cost** comes back to us in two parts when it is no more. What it had beyond its record
+is in our lease, and room at once. What its record counted is room for who removes the record, and
+only then: that may have been another process (`icatfs.content.eviction`, or one that was told that
+these bytes are wrong). So who removes a file counts all of it, `Recorder.gone` takes back what the
+record should count, and when the record is removed, it is counted what it did.
 """
 
 from __future__ import annotations
@@ -12,7 +17,7 @@ import logging
 import os
 import sqlite3
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import trio
@@ -20,7 +25,8 @@ from isal.isal_zlib import crc32
 
 from icatfs.content.chunks import Checksums, Piece, cut
 from icatfs.content.disk import sync_file_system
-from icatfs.content.record import Record
+from icatfs.content.index import parts
+from icatfs.content.record import Record, mark_of
 from icatfs.content.sweep import has_dead, sweep
 
 if TYPE_CHECKING:
@@ -37,17 +43,21 @@ log = logging.getLogger(__name__)
 
 _SAVE_EVERY_S = 3.0
 _FILES_SYNCED_ONE_BY_ONE = 16
+_RECLAIMED_AT_ONCE = 100
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Outcome:
-    """What became of the records that were to be written."""
+    """What became of the records that were to be written: of all, or until something failed."""
 
-    there: list[Record]
-    wrong: list[Record]
+    there: list[Record] = field(default_factory=list)
+    wrong: list[Record] = field(default_factory=list)
     """They came from elsewhere, are not what they should be, and were removed."""
-    lost: list[Record]
+    lost: list[Record] = field(default_factory=list)
     """Somebody removed the file: what it had beyond its record is in our lease."""
+    gained: int = 0
+    """What removed records counted, and our lease has now."""
+    is_all: bool = False
 
 
 class Recorder:
@@ -67,12 +77,24 @@ class Recorder:
         self._saving: dict[ContentVersion, Record] = {}
         # mutable: what else is to be written
         self._dirty: set[Cached] = set()
-        self._gone: dict[str, None] = {}
-        self._going: dict[str, None] = {}
+        self._gone: dict[str, int] = {}
+        self._going: dict[str, int] = {}
         """As ``_saving`` to ``pending``."""
+        self._withdrawn: set[str] = set()
+        """Of what is being recorded, the names of files that are gone since."""
         self._used: dict[str, None] = {}
         self._something = trio.Event()
         self._complained = False
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the index says of our files what there is to say."""
+        return not self.unsaved and not self._gone
+
+    @property
+    def owed(self) -> int:
+        """What will come back when the records of files are removed that are gone."""
+        return sum(self._gone.values()) + sum(self._going.values())
 
     @property
     def unsaved(self) -> int:
@@ -89,32 +111,64 @@ class Recorder:
         self._something.set()
 
     def closed(self, cached: Cached, record: Record | None) -> None:
-        """A file of ours was closed, with this to be recorded of it, if it has changed."""
+        """A file was closed, with this to be recorded of it, if it is ours and has changed."""
         is_new = cached in self._dirty or self.find(cached.version) is not None
         self._dirty.discard(cached)
-        self.pending.pop(cached.version, None)
-        if record is not None:
-            if is_new:
-                self.pending[cached.version] = record
-            self._used[record.name] = None
-            self._something.set()
+        if record is None:
+            return
+        if is_new and self._is_own(record):
+            self.pending.pop(cached.version, None)  # what was used last is the last
+            self.pending[cached.version] = record
+        self._used[record.name] = None
+        self._something.set()
 
     def adopted(self, record: Record) -> None:
         """A whole file came from elsewhere."""
         self.pending[record.version] = record
         self._something.set()
 
-    def gone(self, version: ContentVersion, name: str) -> None:
-        """A data file is no more, or not under this name; what it cost is counted."""
+    def gone(self, version: ContentVersion, name: str, recorded: int) -> None:
+        """A data file is no more, or not under this name; its record should count so much.
+
+        The caller counts all that the file cost as room.
+        """
         for records in (self.pending, self._saving):
             if (record := records.get(version)) is not None and record.name == name:
                 del records[version]
-        self._gone[name] = None
+                if records is self._saving:
+                    self._withdrawn.add(name)
+        self._room.count(recorded)
+        self._gone[name] = recorded
         self._something.set()
 
     def is_gone(self, name: str) -> bool:
         """Whether the index may still have a record of this file, which is no more."""
         return name in self._gone or name in self._going
+
+    def reclaim(self) -> None:
+        """Have what the records of files count that are gone; a part, if that are many."""
+        names = list(self._gone)[:_RECLAIMED_AT_ONCE]
+        if not names:
+            return
+        try:
+            with self._index.changing() as books:
+                gained = sum(map(books.remove, names))
+        except sqlite3.Error as error:
+            log.debug("no room is reclaimed in the cache: %s", error)
+            return
+        for name in names:
+            del self._gone[name]
+        self._room.count(-gained)
+
+    def evicted(self, name: str, cost: int) -> None:
+        """The room removed a data file, and has what its record counted."""
+        for version, record in self.pending.items():
+            if record.name == name:
+                del self.pending[version]
+                if (saving := self._saving.get(version)) is not None and saving.name == name:
+                    del self._saving[version]
+                self._room.count(cost - record.cost)
+                return
 
     async def save_forever(self) -> None:
         """Record what changes, a few seconds after it does."""
@@ -131,33 +185,38 @@ class Recorder:
         gone, self._gone = self._gone, {}
         self._going = gone
         used, self._used = self._used, {}
-        open_now = {cached.version: cached.record() for cached in dirty}
-        self._saving = closed | {one: record for one, record in open_now.items() if record}
+        open_now = [record for cached in dirty if (record := cached.record()) is not None]
+        self._saving = closed | {one.version: one for one in open_now if self._is_own(one)}
         surplus = self._room.take_spare()
-        is_saved = False
+        outcome = Outcome()
         try:
-            outcome = await trio.to_thread.run_sync(
-                self._write, list(self._saving.values()), list(gone), list(used), -surplus
+            await trio.to_thread.run_sync(
+                self._write, outcome, list(self._saving.values()), list(gone), list(used), -surplus
             )
-            is_saved = True
-            self._settle(outcome)
         except (OSError, sqlite3.Error) as error:
             self._complain(error)
         finally:
-            self._room.returned(failed=not is_saved)
-            if not is_saved:
+            self._settle(outcome)
+            self._room.returned(failed=not outcome.is_all)
+            if not outcome.is_all:
+                done = {one.name for one in (*outcome.there, *outcome.wrong, *outcome.lost)}
                 self._gone |= gone
                 self._used = used | self._used
-                left = {one: record for one, record in closed.items() if one in self._saving}
-                self.pending = left | self.pending
+                left = (one for one in closed if one in self._saving)
+                self.pending = {
+                    one: closed[one] for one in left if closed[one].name not in done
+                } | self.pending
                 self._dirty |= {cached for cached in dirty if cached.pins}
-            self._saving, self._going = {}, {}
+            self._saving, self._going, self._withdrawn = {}, {}, set()
 
     def _settle(self, outcome: Outcome) -> None:
         """Take account of what was recorded, and of what was not."""
+        self._room.count(-outcome.gained)
         for record in outcome.there:
             cached, pending = self._live.get(record.version), self.pending.get(record.version)
-            if cached is not None and cached.name == record.name:
+            if record.name in self._withdrawn:  # `gone` did not know yet that it counts more
+                self._room.count(record.cost - record.recorded)
+            elif cached is not None and cached.name == record.name:
                 cached.recorded = record.cost
             elif pending is not None and pending.name == record.name:
                 self.pending[record.version] = replace(pending, recorded=record.cost)
@@ -168,7 +227,10 @@ class Recorder:
             elif self._is_over(record):
                 self._room.count(-record.cost)
         for record in outcome.lost:
-            if self._is_over(record):
+            cached = self._live.get(record.version)
+            if cached is not None and cached.name == record.name:
+                self._dirty.add(cached)  # it takes its room until it is closed
+            elif self._is_over(record):
                 self._room.count(record.recorded - record.cost)
 
     def _is_over(self, record: Record) -> bool:
@@ -180,6 +242,9 @@ class Recorder:
         is_known = any(one is not None and one.name == record.name for one in others)
         return record.version in self._saving and not is_known
 
+    def _is_own(self, record: Record) -> bool:
+        return mark_of(record.name) == self._tenancy.mark
+
     def _complain(self, error: Exception) -> None:
         """Say once that the cache cannot be recorded."""
         if not self._complained:
@@ -189,17 +254,22 @@ class Recorder:
     # In a thread.
 
     def _write(
-        self, records: Sequence[Record], gone: list[str], used: list[str], lease: int
-    ) -> Outcome:
+        self,
+        outcome: Outcome,
+        records: Sequence[Record],
+        gone: Sequence[str],
+        used: Sequence[str],
+        lease: int,
+    ) -> None:
         """Sync, then record."""
         data = self._tenancy.folder / "data"
         if len(records) > _FILES_SYNCED_ONE_BY_ONE:
             sync_file_system(str(data))
-        outcome = Outcome([], [], [])
+        ready = []
         for record in records:
             with _opened(data, record.name) as fd:
                 if fd is None:
-                    outcome.lost.append(self._as_lost(record))
+                    ready.append(record)  # it is found lost below
                     continue
                 if len(records) <= _FILES_SYNCED_ONE_BY_ONE:
                     os.fdatasync(fd)
@@ -208,11 +278,35 @@ class Recorder:
                 (data / record.name).unlink(missing_ok=True)
                 outcome.wrong.append(record)
             else:
-                outcome.there.append(read)
-        gone = [*gone, *(record.name for record in outcome.lost)]
-        self._index.write(outcome.there, gone=gone, used=used, lease=lease)
+                ready.append(read)
+        for part in parts(ready):
+            self._record(part, outcome)
+        for names in parts(gone):
+            with self._index.changing_there() as books:
+                gained = sum(map(books.remove, names))
+            outcome.gained += gained
+        self._index.write(used=used, lease=lease)
+        outcome.is_all = True
         self._sweep()
-        return outcome
+
+    def _record(self, records: Sequence[Record], outcome: Outcome) -> None:
+        """Record the files that are there.
+
+        Other processes remove files in transactions, with their records: what is there in one, is
+        there until it is recorded. (We may remove it at any time, and then the record.)
+        """
+        there, lost, gained = [], [], 0
+        with self._index.changing_there() as books:
+            for record in records:
+                if os.path.lexists(self._tenancy.folder / "data" / record.name):
+                    books.record(record)
+                    there.append(record)
+                else:
+                    gained += books.remove(record.name)
+                    lost.append(record)
+        outcome.there += there
+        outcome.lost += lost
+        outcome.gained += gained
 
     def _sweep(self) -> None:
         """Look for the dead. What is recorded stays recorded where this fails: it comes again."""
@@ -221,11 +315,6 @@ class Recorder:
                 sweep(self._index, self._tenancy)
         except (OSError, sqlite3.Error) as error:
             log.debug("what the dead left in the cache cannot be swept up: %s", error)
-
-    def _as_lost(self, record: Record) -> Record:
-        """Where the index still has its record, that goes now, and its cost comes to us."""
-        with self._index.reading_there() as books:
-            return replace(record, recorded=0) if books.cost(record.name) else record
 
 
 def _read(fd: int, record: Record) -> Record | None:

@@ -60,12 +60,17 @@ class Tenant(Protocol):
         """A data file was removed, whose record counted so much."""
         ...
 
+    def reclaim(self) -> None:
+        """Have what the records of files count that the store has removed; it is counted."""
+        ...
+
 
 class Room:
     """What this process may put on the disk.
 
     Invariant: its lease is what it has on the disk beyond its records, plus ``spare``, plus what
-    is on its way back into the books, or was removed and the disk does not have back yet.
+    is on its way back into the books, or was removed and the disk does not have back yet; less what
+    records count whose files are gone (`icatfs.content.recorder`), which ``spare`` is short of.
     """
 
     def __init__(
@@ -195,6 +200,7 @@ class Room:
         """Whether there is enough to spare for so many bytes now."""
         if count > self._max_bytes or time.monotonic() < self._refused_until:
             return False
+        self._tenant.reclaim()
         need = count - self.spare
         try:
             with self._index.changing() as books:

@@ -159,6 +159,8 @@ class ContentStore:
             size = source.stat().st_size
             if not size or size != version.size or not self.room.admit(size + FILE_COST):
                 return
+            if (pending := self.recorder.find(version)) is not None:
+                self._remove(pending)
             name = self.new_name(version)
             if not moved(source, self.folder / name, size):
                 self.room.count(-size - FILE_COST)
@@ -175,14 +177,14 @@ class ContentStore:
 
     def status(self) -> StoreStatus:
         """Counts as they are now."""
-        files = used = 0
+        files, used = 0, 0
         with suppress(sqlite3.Error):
             files, used = self._index.count()
         return StoreStatus(
             folder=str(self.folder),
             files=files,
             open_files=len(self._live),
-            used_bytes=used - self.room.spare,
+            used_bytes=used - self.room.spare - self.recorder.owed,
             max_bytes=self._max_bytes,
             evicted_files=self.room.evicted,
             unsaved=self.recorder.unsaved,
@@ -213,16 +215,16 @@ class ContentStore:
         """The name of a new data file, used once."""
         return f"{version.datafile}-{self._tenancy.mark}-{next(self._numbers)}"
 
-    def forget(self, version: ContentVersion, name: str) -> None:
-        """Remove a data file, if it is there, and its record."""
+    def forget(self, version: ContentVersion, name: str, recorded: int) -> None:
+        """Remove a data file, if it is there, and its record, which should count so much."""
         with suppress(OSError):
             (self.folder / name).unlink(missing_ok=True)
         self._checked.pop(name, None)
-        self.recorder.gone(version, name)
+        self.recorder.gone(version, name, recorded)
 
-    def discard(self, version: ContentVersion, file: DataFile, cost: int) -> None:
-        """Remove an open data file that cost so much of our books."""
-        self.forget(version, file.name)
+    def discard(self, version: ContentVersion, file: DataFile, cost: int, recorded: int) -> None:
+        """Remove an open data file that cost so much, of which so much should be recorded."""
+        self.forget(version, file.name, recorded)
         self.room.wait_for(Unlinked(file.name, cost, file.fd))
 
     def changed(self, cached: Cached) -> None:
@@ -260,14 +262,15 @@ class ContentStore:
         for cached in sorted(self._live.values(), key=lambda one: one.on_disk, reverse=True):
             if left > 0:
                 left -= cached.give_back(left, newest)
+        self.reclaim()
 
     def evicted(self, name: str, cost: int) -> None:
         """A data file was removed, whose record counted so much."""
-        for version, record in self.recorder.pending.items():
-            if record.name == name:
-                del self.recorder.pending[version]
-                self.room.count(cost - record.cost)
-                return
+        self.recorder.evicted(name, cost)
+
+    def reclaim(self) -> None:
+        """Have what the records of removed files count."""
+        self.recorder.reclaim()
 
     # Opening and removing.
 
@@ -286,18 +289,19 @@ class ContentStore:
     def _revived(self, version: ContentVersion) -> Cached:
         """A version as it was left, or with nothing."""
         cached = Cached(self, version)
+        pending = self.recorder.find(version)
         for record in self._records(version):
             try:
                 file = self._opened(record)
             except OSError as error:
                 log.debug("the cache of datafile %d is not used: %s", version.datafile, error)
                 return cached
-            if file is None:
-                continue
-            cached.attach(record, file)
-            if file.name in self._checked:
-                cached.unchecked = self._checked[file.name]
-            return cached
+            if file is not None:
+                cached.attach(record, file)
+                cached.unchecked = self._checked.get(file.name, cached.unchecked)
+                break
+        if pending is not None and pending.name != cached.name:
+            self._remove(pending)
         return cached
 
     def _opened(self, record: Record) -> DataFile | None:
@@ -334,9 +338,13 @@ class ContentStore:
     def _remove(self, record: Record) -> None:
         """Remove a file that is not open here."""
         is_own = mark_of(record.name) == self._tenancy.mark
+        cost, recorded = (record.cost, record.recorded) if is_own else (0, 0)
         with suppress(OSError):
-            self.room.unlink(record.name, record.cost if is_own else 0)
-        self.forget(record.version, record.name)
+            try:
+                self.room.unlink(record.name, cost)
+            except FileNotFoundError:  # somebody else has removed it
+                self.room.count(-cost)
+        self.forget(record.version, record.name, recorded)
 
     # The end.
 
@@ -346,11 +354,10 @@ class ContentStore:
 
     def close(self) -> None:
         """Close what is still open; what could not be recorded is swept up by others."""
-        for cached in self._live.values():
-            cached.detach()
-        self._live.clear()
+        while self._live:
+            self._live.popitem()[1].detach()
         self.room.close()
-        if not self.recorder.unsaved:
+        if self.recorder.is_done:
             with suppress(sqlite3.Error), self._index.changing() as books:
                 books.end_lease(self._tenancy.mark)
         self._index.close()

@@ -153,6 +153,9 @@ class _Nobody:
     def evicted(self, name: str, cost: int) -> None:
         """It was not ours."""
 
+    def reclaim(self) -> None:
+        """There is nothing."""
+
 
 def _verify(
     index: Index, tenancy: Tenancy, name: str, verified: Verified, progress: Callable[[int], None]

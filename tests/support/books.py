@@ -53,11 +53,11 @@ class Books:
         self.names += 1
         return f"{version.datafile}-{MARK}-{self.names}"
 
-    def forget(self, version: ContentVersion, name: str) -> None:
+    def forget(self, version: ContentVersion, name: str, recorded: int) -> None:
         (self.folder / name).unlink(missing_ok=True)
         self.forgotten.append(name)
 
-    def discard(self, version: ContentVersion, file: DataFile, cost: int) -> None:
+    def discard(self, version: ContentVersion, file: DataFile, cost: int, recorded: int) -> None:
         (self.folder / file.name).unlink(missing_ok=True)
         file.close()
         self.discarded.append((file.name, cost))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from contextlib import closing, contextmanager, suppress
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import trio
+import trio.testing
 
 from icatfs.content.chunks import CHUNK, Checksums, Piece
 from icatfs.content.entering import enter_only
@@ -16,10 +17,11 @@ from icatfs.content.record import Record, mark_of
 from icatfs.values import ContentVersion, DatafileId
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
     from pathlib import Path
 
     from icatfs.content.ownership import Tenancy
+    from icatfs.content.store import ContentStore
 
 MIB = 2**20
 PLENTY = 2**40
@@ -118,3 +120,18 @@ async def until(condition: Callable[[], bool]) -> None:
             return
         await trio.sleep(0.02)
     raise AssertionError("it did not happen in time")
+
+
+@asynccontextmanager
+async def saving(store: ContentStore) -> AsyncIterator[None]:
+    """In the block, it is being recorded what there was before; after it, it is recorded."""
+    limiter = trio.to_thread.current_default_thread_limiter()
+    threads = [object() for _ in range(int(limiter.available_tokens))]
+    for thread in threads:
+        limiter.acquire_on_behalf_of_nowait(thread)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(store.save)
+        await trio.testing.wait_all_tasks_blocked()
+        yield
+        for thread in threads:
+            limiter.release_on_behalf_of(thread)

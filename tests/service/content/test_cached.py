@@ -823,7 +823,7 @@ class World:
                 self._release_all()
                 record = self.cached.detach()
                 if record is not None and not record.held:
-                    self.books.forget(record.version, record.name)
+                    self.books.forget(record.version, record.name, record.recorded)
                     self.books.used -= FILE_COST
                 if record is not None and record.held:
                     self.cached = reopened(self.books, record)

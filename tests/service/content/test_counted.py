@@ -130,7 +130,8 @@ async def test_of_a_file_larger_than_a_window_few_bytes_come_twice(
         # Two streams may have come to one place; and each had something under way at its end.
         most = SIZE * 17 // 16 + status.opened * (SMALL.window + 64 * KIB)
         assert SIZE <= status.bytes_received <= min(most, 2 * SIZE)
-        assert await us.requests() == status.opened <= BLOCKS
+        # A stream that was given up at once may never have been asked for.
+        assert await us.requests() <= status.opened <= BLOCKS
         file.close()
 
 
@@ -371,14 +372,11 @@ async def test_what_a_zip_brought_before_it_died_is_not_asked_for_again(
     async with dataset(facility, tmp_path / "cache") as one:
         for place in range(2):
             assert await one.is_right(place)
+        # It befalls the request for the third file, too, and does nothing: that one is smaller.
         await one.us.faults(
-            {"kind": kind, "endpoint": "ids/getData", "after_bytes": 500_000, "times": 1}
+            {"kind": kind, "endpoint": "ids/getData", "after_bytes": 500_000, "times": 2}
         )
-        # The third file is smaller than that: the fault befalls its request, and does nothing.
         assert await one.is_right(2)
-        await one.us.faults(
-            {"kind": kind, "endpoint": "ids/getData", "after_bytes": 500_000, "times": 1}
-        )
         await one.zip_is_over()
         held = one.held()
         assert held == list(range(len(held)))

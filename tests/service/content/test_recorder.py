@@ -3,21 +3,34 @@
 from __future__ import annotations
 
 import sqlite3
-from contextlib import asynccontextmanager, closing, contextmanager
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
 import trio
 import trio.testing
-from support.cachefolders import COST, MIB, PLENTY, alter, on_disk, until, version
+from support.cachefolders import (
+    COST,
+    MIB,
+    PLENTY,
+    alter,
+    leases,
+    on_disk,
+    saving,
+    share,
+    total,
+    until,
+    version,
+)
 from support.disks import is_delayed
 
 from icatfs.content import upkeep
+from icatfs.content.eviction import Removed, remove_oldest
 from icatfs.content.recorder import checksums_of
 from icatfs.content.store import open_store
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from trio.testing import MockClock
@@ -66,21 +79,6 @@ def refusing(folder: Path, what: str = "INSERT ON content") -> Iterator[None]:
     alter(folder, "DROP TRIGGER refused")
 
 
-@asynccontextmanager
-async def saving(store: ContentStore) -> AsyncIterator[None]:
-    """In the block, it is being recorded what there was before; after it, it is recorded."""
-    limiter = trio.to_thread.current_default_thread_limiter()
-    threads = [object() for _ in range(int(limiter.available_tokens))]
-    for thread in threads:
-        limiter.acquire_on_behalf_of_nowait(thread)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(store.save)
-        await trio.testing.wait_all_tasks_blocked()
-        yield
-        for thread in threads:
-            limiter.release_on_behalf_of(thread)
-
-
 # Bytes before records.
 
 
@@ -113,6 +111,30 @@ async def test_bytes_are_on_the_disk_before_the_record_is_written(
                 await until(lambda: not any(map(is_delayed, paths)))
                 other.execute("ROLLBACK")
         assert len(rows(folder)) == count
+
+
+async def test_what_others_remove_before_its_record_is_written_costs_nobody_room(
+    tmp_path: Path, folder: Path
+) -> None:
+    need_to_see_delays(tmp_path)
+    async with open_store(folder, max_bytes=PLENTY) as store:
+        write(store, 1, 0, 500_000, MIB).close()
+        await store.save()
+        write(store, 1, 500_000, 600_000, MIB).close()
+        (path,) = (folder / "data").iterdir()
+        with share(folder) as (index, tenancy):
+            async with trio.open_nursery() as nursery:
+                with index.changing() as books:
+                    nursery.start_soon(store.save)
+                    await until(lambda: not is_delayed(path))
+                    removed = Removed()
+                    remove_oldest(books, tenancy, 1, set(), removed)
+                    books.lease(removed.cost)
+            assert rows(folder) == []
+            await store.save()
+            assert leases(index)[tenancy.mark] == total(index) == 500_000 + COST
+    with share(folder) as (index, _):
+        assert total(index) == 0
 
 
 async def test_a_file_that_is_open_is_synced_before_its_record_too(
@@ -276,7 +298,7 @@ async def test_what_others_clear_of_an_open_file_is_counted_right(folder: Path) 
     async with open_store(folder, max_bytes=PLENTY) as store:
         file = write(store, 1, 0, 10_000, MIB)
         async with saving(store):
-            pass
+            assert rows(folder) == []
         file.pwrite(10_000, b"x" * 20_000)
         file.close()
         upkeep.clear(folder)
