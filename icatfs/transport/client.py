@@ -27,6 +27,7 @@ from icatfs.mover.process import Stopped
 from icatfs.mover.wire import Framing
 from icatfs.transport.admission import Admission, AdmissionStatus, Lane, Limits, Slot
 from icatfs.transport.attempt import Answer, Failed, judge, whole
+from icatfs.transport.cookies import Client, Cookies
 from icatfs.transport.faults import explained, meaning
 from icatfs.transport.filebody import FileBody, carry
 from icatfs.transport.moving import MovedStream, can_move, question
@@ -93,14 +94,17 @@ class Transport:
         self._answer_s = answer_s
         self._dice = dice
         # constant
+        jar = Cookies()
         headers = {"User-Agent": user_agent, "Accept": "*/*", "Accept-Encoding": "identity"}
-        self._shared = httpx.AsyncClient(
+        self._shared = Client(
+            jar,
             headers=headers,
             verify=tls,
             transport=http,
             limits=httpx.Limits(max_connections=None, keepalive_expiry=_KEEP_S),
         )
-        self._single = httpx.AsyncClient(
+        self._single = Client(
+            jar,
             headers={**headers, "Connection": "close"},
             verify=tls,
             transport=http,
@@ -255,7 +259,7 @@ class Transport:
                     return cast("Answer", failed.outcome())
 
     async def _send(
-        self, client: httpx.AsyncClient, head: httpx.Request, body: AsyncIterable[bytes]
+        self, client: Client, head: httpx.Request, body: AsyncIterable[bytes]
     ) -> Answer:
         begun = trio.current_time()
         watch = Watch()
@@ -329,7 +333,7 @@ class Transport:
 
     def _build(
         self,
-        client: httpx.AsyncClient,
+        client: Client,
         method: str,
         url: str,
         params: Mapping[str, str] | None,
@@ -350,7 +354,7 @@ class Transport:
 
     async def _head(
         self,
-        client: httpx.AsyncClient,
+        client: Client,
         request: httpx.Request,
         begun: float,
         slot: Slot | None = None,

@@ -112,6 +112,18 @@ async def test_headers_say_who_asks() -> None:
     assert headers["accept"] == "*/*"
 
 
+async def test_a_cookie_that_a_balancer_sets_comes_back_with_every_kind_of_request() -> None:
+    first = answer()
+    first.headers["Set-Cookie"] = "server=2; Path=/"
+    script = Script(first, answer(), answer(), answer())
+    async with opened(script) as transport:
+        await get(transport)
+        await get(transport)
+        await write(transport)
+        await one_stream(transport)
+    assert [one.headers.get("cookie") for one in script.seen] == [None, *["server=2"] * 3]
+
+
 async def test_a_form_is_sent_as_utf8() -> None:
     script = Script(answer())
     async with opened(script) as transport:
