@@ -8,7 +8,9 @@ quoted are medians, ranges and ratios of one run. Nothing here is a test.
 from __future__ import annotations
 
 import argparse
+import atexit
 import json
+import shutil
 import sys
 import tempfile
 from contextlib import contextmanager
@@ -17,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks import many, reading, writing
-from benchmarks.stage import Stage
+from benchmarks.stage import Stage, emptied
 
 from icatfs.cli.measure import Row, table
 from icatfs.facility.certificates import self_signed
@@ -45,18 +47,19 @@ SMALL = Size(runs=2, listed=20_000, listed_most=100_000, small=1_000)
 def staged(
     *options: str, user: str = "simple/root", folder: Path | None, tls: bool = False
 ) -> Iterator[Stage]:
-    """A facility with the large holdings and a place to mount it."""
-    with tempfile.TemporaryDirectory(prefix="icatfs-bench-", dir=folder) as name:
-        place = Path(name)
-        authority = self_signed(place) if tls else None
-        more = ["--certificate", str(authority)] if tls else []
-        command = ["--holdings", "large", "--storage", "single", *options, *more]
-        with running_facility(*command) as facility:
-            yield Stage(facility, place, user=user, ca_file=authority)
+    """A facility with the large holdings and a place to mount it, which goes with the program."""
+    place = Path(tempfile.mkdtemp(prefix="icatfs-bench-", dir=folder))
+    atexit.register(shutil.rmtree, place, ignore_errors=True)
+    authority = self_signed(place) if tls else None
+    more = ["--certificate", str(authority)] if tls else []
+    command = ["--holdings", "large", "--storage", "single", *options, *more]
+    with running_facility(*command) as facility:
+        yield Stage(facility, place, user=user, ca_file=authority)
+    emptied(place)
 
 
 def sections(size: Size, folder: Path | None) -> dict[str, Callable[[], list[Row]]]:
-    """What can be measured, by name."""
+    """What can be measured, by name; what leaves many files to be deleted comes last."""
 
     def plain() -> list[Row]:
         with staged("--size", "1000", folder=folder) as stage:
@@ -96,11 +99,11 @@ def sections(size: Size, folder: Path | None) -> dict[str, Callable[[], list[Row
     return {
         "reading": plain,
         "tls": tls,
+        "real": real,
         "listing": listing,
         "million": million,
         "small": small,
         "writing": uploads,
-        "real": real,
     }
 
 

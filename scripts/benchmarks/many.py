@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 import threading
@@ -171,7 +170,7 @@ def small_files(stage: Stage, runs: int, count: int) -> list[Row]:
 
     def copied(source: Path = folder) -> float:
         seconds = command("cp", "-r", source, copy)()
-        run("rm", "-rf", copy)
+        stage.set_aside(copy)
         return seconds
 
     def bare() -> float:
@@ -182,7 +181,7 @@ def small_files(stage: Stage, runs: int, count: int) -> list[Row]:
             with stage.bare(local) as point:
                 return copied(point)
         finally:
-            shutil.rmtree(local)
+            stage.set_aside(local)
 
     url = stage.url("getData", datasetIds=stage.dataset("many"), zip="true")
     works = {

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-import shutil
+import os
 import ssl
 import subprocess
 import sys
@@ -23,6 +24,17 @@ if TYPE_CHECKING:
 PROGRAM = [sys.executable, "-m", "icatfs"]
 BIG = "LARGE/BIG-1/1"
 _BARE = Path(__file__).with_name("bare.py")
+
+
+def emptied(folder: Path) -> None:
+    """Give back what the files of a folder take, but delete none.
+
+    ext4 gives the inode of a deleted file to no other for a minute, and searches for one that it
+    may give: after many were deleted, every new file takes 160 to 800 us instead of 21.
+    """
+    for path in folder.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            os.truncate(path, 0)
 
 
 class Stage:
@@ -45,6 +57,7 @@ class Stage:
         password.write_text(facility.users[user])
         plugin, _, name = user.partition("/")
         self._login = ["--auth", plugin, "--user", name, "--password-file", str(password)]
+        self._aside = itertools.count(1)
         # mutable
         self.daemon = 0
 
@@ -56,13 +69,19 @@ class Stage:
     def mount(self, *, cold: bool) -> None:
         """Mount; with an empty cache when cold."""
         if cold:
-            shutil.rmtree(self.cache, ignore_errors=True)
+            self.set_aside(self.cache)
         options = [*self._login, "--cache-dir", str(self.cache)]
         options += ["-o", f"state_dir={self.folder / 'state'}"]
         if self.ca_file is not None:
             options += ["--ca-file", str(self.ca_file)]
         run(*PROGRAM, "mount", self.facility.url, self.point, *options)
         self.daemon = int(self.status()["pid"])
+
+    def set_aside(self, folder: Path) -> None:
+        """Have a folder of ours out of the way, if it is there."""
+        if folder.exists():
+            emptied(folder)
+            folder.rename(self.folder / f"{folder.name}-{next(self._aside)}")
 
     def unmount(self) -> None:
         """Unmount."""
