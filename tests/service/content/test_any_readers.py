@@ -7,17 +7,16 @@ busy machine it may refuse room for a moment, and what is in memory only may hav
 from __future__ import annotations
 
 import random
-import zlib
 from typing import TYPE_CHECKING
 
 import pytest
 import trio
 from support.bodies import FakeSource
+from support.contents import version_of
 
 from icatfs.content.plan import Limits
 from icatfs.content.store import open_store
 from icatfs.content.transfer import Transfer, open_transfer
-from icatfs.values import ContentVersion, DatafileId
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,10 +28,6 @@ if TYPE_CHECKING:
 MIB, KIB = 2**20, 2**10
 LIMITS = Limits(window=512 * KIB, glance=128 * KIB, least_reach=64 * KIB)
 DATA = {number: random.Random(number).randbytes(MIB + 300_000 * number) for number in range(3)}
-
-
-def version(number: int) -> ContentVersion:
-    return ContentVersion(DatafileId(number), len(DATA[number]), 0, f"{zlib.crc32(DATA[number]):x}")
 
 
 def pattern(dice: random.Random, size: int) -> list[int]:
@@ -56,7 +51,7 @@ async def read(
 ) -> bool:
     """One reader; some give up in between. Whether all had room on the disk."""
     data, is_kept = DATA[number], True
-    file = store.open(version(number))
+    file = store.open(version_of(data, number))
     for start in pattern(dice, len(data)):
         stop = min(len(data), start + 128 * KIB)
         with trio.move_on_after(dice.choice([1000.0, 1000.0, 1000.0, dice.random()])):

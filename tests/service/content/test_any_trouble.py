@@ -8,12 +8,12 @@ from __future__ import annotations
 import math
 import os
 import random
-import zlib
 from typing import TYPE_CHECKING
 
 import pytest
 import trio
 from support.bodies import FakeSource, Fault
+from support.contents import content_of, same, version_of
 from support.hauling import Hauler, Load, Trip
 
 from icatfs.content.plan import Limits
@@ -28,16 +28,14 @@ from icatfs.errors import (
     IcatfsError,
     ShuttingDown,
 )
-from icatfs.values import ContentVersion, DatafileId
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from trio.testing import MockClock
 
-    Versions = Callable[..., ContentVersion]
-    Contents = Callable[..., bytes]
+    from icatfs.values import ContentVersion
 
 KIB, MIB = 2**10, 2**20
 PLENTY = 2**40
@@ -49,15 +47,6 @@ LIMITS = Limits(window=MIB, glance=128 * KIB, least_reach=200 * KIB, turn_s=0.5)
 async def store(tmp_path: Path) -> AsyncIterator[ContentStore]:
     async with open_store(tmp_path / "cache", max_bytes=PLENTY) as opened:
         yield opened
-
-
-def same(one: bytes, other: bytes) -> bool:
-    """Whether they are equal; pytest would take minutes to show the difference."""
-    return one == other
-
-
-def version(number: int, data: bytes) -> ContentVersion:
-    return ContentVersion(DatafileId(number), len(data), 0, f"{zlib.crc32(data):x}")
 
 
 class Moody(Hauler):
@@ -94,7 +83,7 @@ async def some_reader(
     dice: random.Random, transfer: Transfer, store: ContentStore, number: int, data: bytes
 ) -> None:
     """Reads here and there; gives up now and then; and once in a while drops it all."""
-    file = store.open(version(number, data))
+    file = store.open(version_of(data, number))
     for _ in range(12):
         start = dice.randrange(len(data))
         stop = min(len(data), start + dice.randrange(1, 500 * KIB))
@@ -152,8 +141,8 @@ async def test_whatever_befalls_a_worker_no_wrong_file_is_read_and_nothing_is_le
             assert store.status().used_bytes <= max_bytes
             hauler.dice = random.Random(0)
         for number, data in enumerate(datas):
-            if store.holds(version(number, data)):
-                file = store.open(version(number, data))
+            if store.holds(version_of(data, number)):
+                file = store.open(version_of(data, number))
                 assert same(file.pread(0, len(data)), data), "what is complete is right"
                 file.close()
     assert len(os.listdir("/proc/self/fd")) <= before
@@ -164,7 +153,7 @@ async def test_whatever_befalls_a_worker_no_wrong_file_is_read_and_nothing_is_le
 
 
 async def test_each_who_waits_gets_an_error_of_his_own(
-    autojump_clock: MockClock, store: ContentStore, version_of: Versions, content_of: Contents
+    autojump_clock: MockClock, store: ContentStore
 ) -> None:
     """A traceback that two tasks share grows with each of them."""
     source = FakeSource(content_of(MIB), [Fault(refuse=Busy("locked"))], latency_s=0.1)
@@ -185,7 +174,7 @@ async def test_each_who_waits_gets_an_error_of_his_own(
 
 
 async def test_what_goes_wrong_with_what_nobody_waits_for_is_told_to_nobody(
-    autojump_clock: MockClock, store: ContentStore, version_of: Versions, content_of: Contents
+    autojump_clock: MockClock, store: ContentStore
 ) -> None:
     data = content_of(3 * MIB)
     source = FakeSource(data, [Fault(break_at=MIB)], pace_s=0.01)
@@ -201,7 +190,7 @@ async def test_what_goes_wrong_with_what_nobody_waits_for_is_told_to_nobody(
 
 
 async def test_a_content_that_was_wrong_once_is_fetched_whole_for_whoever_comes_next(
-    autojump_clock: MockClock, store: ContentStore, version_of: Versions, content_of: Contents
+    autojump_clock: MockClock, store: ContentStore
 ) -> None:
     data = content_of(3 * MIB)
     source = FakeSource(data, [Fault(corrupt_at=5)], pace_s=0.01)
@@ -225,11 +214,7 @@ async def test_a_content_that_was_wrong_once_is_fetched_whole_for_whoever_comes_
 
 
 async def test_what_is_known_against_one_version_is_not_held_against_another(
-    autojump_clock: MockClock,
-    store: ContentStore,
-    version_of: Versions,
-    content_of: Contents,
-    caplog: pytest.LogCaptureFixture,
+    autojump_clock: MockClock, store: ContentStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     old, new = content_of(MIB, 1), content_of(MIB, 2)
     source = FakeSource(new)
@@ -247,11 +232,7 @@ async def test_what_is_known_against_one_version_is_not_held_against_another(
 
 
 async def test_what_is_here_is_read_whatever_is_known_against_the_rest(
-    autojump_clock: MockClock,
-    store: ContentStore,
-    version_of: Versions,
-    content_of: Contents,
-    caplog: pytest.LogCaptureFixture,
+    autojump_clock: MockClock, store: ContentStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     data = content_of(MIB)
     source = FakeSource(data, always=Fault(end_at=MIB // 2))
@@ -271,7 +252,7 @@ async def test_what_is_here_is_read_whatever_is_known_against_the_rest(
 
 
 async def test_what_is_here_costs_one_checkpoint(
-    autojump_clock: MockClock, store: ContentStore, version_of: Versions, content_of: Contents
+    autojump_clock: MockClock, store: ContentStore
 ) -> None:
     data = content_of(MIB)
     source = FakeSource(data)
@@ -290,11 +271,7 @@ async def test_what_is_here_costs_one_checkpoint(
 
 @pytest.mark.parametrize("gives_up_after_s", [0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 1.0])
 async def test_whenever_the_only_reader_gives_up_the_next_loses_nothing(
-    autojump_clock: MockClock,
-    store: ContentStore,
-    version_of: Versions,
-    content_of: Contents,
-    gives_up_after_s: float,
+    autojump_clock: MockClock, store: ContentStore, gives_up_after_s: float
 ) -> None:
     data = content_of(MIB)
     source = FakeSource(data, latency_s=0.1, pace_s=0.05)

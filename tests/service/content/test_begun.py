@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from support.contents import version_of
+
 from icatfs.content.store import open_store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
-    from icatfs.values import ContentVersion
 
-
-async def test_bytes_that_are_here_begin_a_version(
-    tmp_path: Path, version_of: Callable[..., ContentVersion]
-) -> None:
+async def test_bytes_that_are_here_begin_a_version(tmp_path: Path) -> None:
     version = version_of(b"12345678")
     async with open_store(tmp_path / "cache", max_bytes=2**30) as store:
         assert not store.is_begun(version)
@@ -26,9 +23,7 @@ async def test_bytes_that_are_here_begin_a_version(
         file.close()
 
 
-async def test_what_was_read_stays_begun_when_it_has_gone(
-    tmp_path: Path, version_of: Callable[..., ContentVersion]
-) -> None:
+async def test_what_was_read_stays_begun_when_it_has_gone(tmp_path: Path) -> None:
     version, unread = version_of(b"12345678"), version_of(b"x" * 8, datafile=6)
     async with open_store(tmp_path / "cache", max_bytes=2**30) as store:
         for one in (version, unread):

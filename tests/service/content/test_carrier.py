@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 from support.bodies import FakeSource, Fault
+from support.contents import content_of, version_of
 
 from icatfs.content.store import ContentStore, open_store
 from icatfs.content.stream import Carrier, Suspicion
@@ -25,16 +26,13 @@ from icatfs.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from trio.testing import MockClock
 
     from icatfs.content.store import CacheFile
     from icatfs.values import ContentVersion
-
-    Versions = Callable[..., ContentVersion]
-    Contents = Callable[..., bytes]
 
 KIB, MIB = 2**10, 2**20
 PLENTY = 2**40
@@ -109,7 +107,7 @@ def whole(file: CacheFile, size: int) -> bytes:
 
 
 async def test_a_stream_asks_before_each_request_and_after_each_piece_whether_to_go_on(
-    autojump_clock: MockClock, store: ContentStore, version_of: Versions, content_of: Contents
+    autojump_clock: MockClock, store: ContentStore
 ) -> None:
     data = content_of(SIZE)
     source = FakeSource(data, [Fault(break_at=100_000)], piece=60_000)
@@ -119,7 +117,7 @@ async def test_a_stream_asks_before_each_request_and_after_each_piece_whether_to
 
 
 async def test_a_stream_that_may_not_go_on_makes_no_request(
-    autojump_clock: MockClock, store: ContentStore, version_of: Versions, content_of: Contents
+    autojump_clock: MockClock, store: ContentStore
 ) -> None:
     data = content_of(SIZE)
     source = FakeSource(data)
@@ -128,7 +126,7 @@ async def test_a_stream_that_may_not_go_on_makes_no_request(
 
 
 async def test_a_stream_stops_with_the_piece_after_which_it_may_not_go_on(
-    autojump_clock: MockClock, store: ContentStore, version_of: Versions, content_of: Contents
+    autojump_clock: MockClock, store: ContentStore
 ) -> None:
     data = content_of(SIZE)
     source = FakeSource(data, piece=50_000)
@@ -142,7 +140,7 @@ async def test_a_stream_stops_with_the_piece_after_which_it_may_not_go_on(
 
 
 async def test_a_stream_that_may_not_go_on_after_a_fault_is_not_resumed(
-    autojump_clock: MockClock, store: ContentStore, version_of: Versions, content_of: Contents
+    autojump_clock: MockClock, store: ContentStore
 ) -> None:
     data = content_of(SIZE)
     source = FakeSource(data, [Fault(break_at=100_000)])
@@ -152,7 +150,7 @@ async def test_a_stream_that_may_not_go_on_after_a_fault_is_not_resumed(
 
 
 async def test_a_stream_begins_where_it_was_told_to(
-    autojump_clock: MockClock, store: ContentStore, version_of: Versions, content_of: Contents
+    autojump_clock: MockClock, store: ContentStore
 ) -> None:
     data = content_of(SIZE)
     source = FakeSource(data)
@@ -165,7 +163,7 @@ async def test_a_stream_begins_where_it_was_told_to(
 
 
 async def test_a_stream_that_has_all_bytes_asks_for_no_more(
-    autojump_clock: MockClock, store: ContentStore, version_of: Versions, content_of: Contents
+    autojump_clock: MockClock, store: ContentStore
 ) -> None:
     """A length was announced: nothing can be behind it, and nobody waits for that."""
     data = content_of(SIZE)
@@ -178,7 +176,7 @@ async def test_a_stream_that_has_all_bytes_asks_for_no_more(
 
 
 async def test_where_no_length_was_announced_the_end_is_waited_for(
-    autojump_clock: MockClock, store: ContentStore, version_of: Versions, content_of: Contents
+    autojump_clock: MockClock, store: ContentStore
 ) -> None:
     data = content_of(SIZE)
     source = FakeSource(data, [Fault(stall_at=SIZE)], declares=False)
@@ -192,12 +190,7 @@ async def test_where_no_length_was_announced_the_end_is_waited_for(
 @pytest.mark.parametrize("piece", [1000, 65_536, SIZE])
 @pytest.mark.parametrize("cancelled_at_s", [0.05, 0.15, 0.35])
 async def test_a_stream_that_is_cancelled_keeps_what_came_and_closes_its_body(
-    autojump_clock: MockClock,
-    store: ContentStore,
-    version_of: Versions,
-    content_of: Contents,
-    piece: int,
-    cancelled_at_s: float,
+    autojump_clock: MockClock, store: ContentStore, piece: int, cancelled_at_s: float
 ) -> None:
     data = content_of(SIZE)
     source = FakeSource(data, latency_s=0.1, pace_s=0.1, piece=piece)
@@ -217,11 +210,7 @@ async def test_a_stream_that_is_cancelled_keeps_what_came_and_closes_its_body(
 
 @pytest.mark.parametrize("break_at", [0, 1, 65_535, 65_536, SIZE - 1])
 async def test_what_broke_is_asked_for_from_the_very_byte(
-    autojump_clock: MockClock,
-    store: ContentStore,
-    version_of: Versions,
-    content_of: Contents,
-    break_at: int,
+    autojump_clock: MockClock, store: ContentStore, break_at: int
 ) -> None:
     data = content_of(SIZE)
     source = FakeSource(data, [Fault(break_at=break_at)])
@@ -235,7 +224,7 @@ async def test_what_broke_is_asked_for_from_the_very_byte(
 
 
 async def test_what_brought_bytes_is_resumed_at_once_and_what_did_not_after_ever_longer_pauses(
-    autojump_clock: MockClock, store: ContentStore, version_of: Versions, content_of: Contents
+    autojump_clock: MockClock, store: ContentStore
 ) -> None:
     data = content_of(SIZE)
     source = Timed(data, [Fault(break_at=100_000)], always=Fault(refuse=GONE))
@@ -247,7 +236,7 @@ async def test_what_brought_bytes_is_resumed_at_once_and_what_did_not_after_ever
 
 
 async def test_progress_makes_the_pauses_short_again(
-    autojump_clock: MockClock, store: ContentStore, version_of: Versions, content_of: Contents
+    autojump_clock: MockClock, store: ContentStore
 ) -> None:
     data = content_of(SIZE)
     gone = Fault(refuse=GONE)
@@ -260,11 +249,7 @@ async def test_progress_makes_the_pauses_short_again(
 
 @pytest.mark.parametrize("attempts", [1, 2, 5])
 async def test_a_stream_is_resumed_so_many_times_without_a_byte_of_progress(
-    autojump_clock: MockClock,
-    store: ContentStore,
-    version_of: Versions,
-    content_of: Contents,
-    attempts: int,
+    autojump_clock: MockClock, store: ContentStore, attempts: int
 ) -> None:
     data = content_of(SIZE)
     source = FakeSource(data, always=Fault(break_at=100_000))
@@ -274,7 +259,7 @@ async def test_a_stream_is_resumed_so_many_times_without_a_byte_of_progress(
 
 
 async def test_to_come_as_far_as_before_is_no_progress(
-    autojump_clock: MockClock, store: ContentStore, version_of: Versions, content_of: Contents
+    autojump_clock: MockClock, store: ContentStore
 ) -> None:
     """A server that begins at 0 each time, and breaks at the same place."""
     data = content_of(SIZE)
@@ -285,7 +270,7 @@ async def test_to_come_as_far_as_before_is_no_progress(
 
 
 async def test_one_byte_further_than_before_is_progress(
-    autojump_clock: MockClock, store: ContentStore, version_of: Versions, content_of: Contents
+    autojump_clock: MockClock, store: ContentStore
 ) -> None:
     data = content_of(SIZE)
     faults = [Fault(break_at=100_000 + more, ignore_range=True) for more in range(10)]
@@ -298,11 +283,7 @@ async def test_one_byte_further_than_before_is_progress(
 
 @pytest.mark.parametrize("error", [GONE, FacilityTimeout("no answer")])
 async def test_who_was_never_answered_is_told_so_at_once(
-    autojump_clock: MockClock,
-    store: ContentStore,
-    version_of: Versions,
-    content_of: Contents,
-    error: FacilityUnreachable | FacilityTimeout,
+    autojump_clock: MockClock, store: ContentStore, error: FacilityUnreachable | FacilityTimeout
 ) -> None:
     """The transport has tried as often as there is any use; here it would be tried 36 times."""
     data = content_of(SIZE)
@@ -314,11 +295,7 @@ async def test_who_was_never_answered_is_told_so_at_once(
 
 @pytest.mark.parametrize("error", [DataArchived("on tape"), Busy("locked"), NotAFacility("a page")])
 async def test_a_refusal_is_not_asked_for_again_wherever_it_comes(
-    autojump_clock: MockClock,
-    store: ContentStore,
-    version_of: Versions,
-    content_of: Contents,
-    error: DataArchived | Busy | NotAFacility,
+    autojump_clock: MockClock, store: ContentStore, error: DataArchived | Busy | NotAFacility
 ) -> None:
     data = content_of(SIZE)
     source = FakeSource(data, [Fault(break_at=100_000)], always=Fault(refuse=error))
@@ -333,7 +310,7 @@ async def test_a_refusal_is_not_asked_for_again_wherever_it_comes(
 
 
 async def test_a_200_to_a_range_is_taken_from_the_beginning_and_what_is_there_stays(
-    autojump_clock: MockClock, store: ContentStore, version_of: Versions, content_of: Contents
+    autojump_clock: MockClock, store: ContentStore
 ) -> None:
     data = content_of(SIZE)
     source = FakeSource(data, always=Fault(ignore_range=True))
@@ -346,7 +323,7 @@ async def test_a_200_to_a_range_is_taken_from_the_beginning_and_what_is_there_st
 
 
 async def test_a_server_that_ignored_a_range_is_asked_for_none_again(
-    autojump_clock: MockClock, store: ContentStore, version_of: Versions, content_of: Contents
+    autojump_clock: MockClock, store: ContentStore
 ) -> None:
     data = content_of(SIZE)
     source = FakeSource(data, [Fault(ignore_range=True, break_at=50_000)])
@@ -357,7 +334,7 @@ async def test_a_server_that_ignored_a_range_is_asked_for_none_again(
 
 
 async def test_a_200_to_a_request_for_all_is_nothing_strange(
-    autojump_clock: MockClock, store: ContentStore, version_of: Versions, content_of: Contents
+    autojump_clock: MockClock, store: ContentStore
 ) -> None:
     data = content_of(SIZE)
     run = Run(FakeSource(data), store.open(version_of(data)))
@@ -366,7 +343,7 @@ async def test_a_200_to_a_request_for_all_is_nothing_strange(
 
 
 async def test_nonsense_in_answer_to_a_range_is_asked_for_once_more_as_a_whole(
-    autojump_clock: MockClock, store: ContentStore, version_of: Versions, content_of: Contents
+    autojump_clock: MockClock, store: ContentStore
 ) -> None:
     data = content_of(SIZE)
     nonsense = Fault(refuse=ProtocolError("HTTP 200 when asked from byte 200000 on"))
@@ -384,12 +361,7 @@ async def test_nonsense_in_answer_to_a_range_is_asked_for_once_more_as_a_whole(
 @pytest.mark.parametrize("start", [0, 100_000])
 @pytest.mark.parametrize("off", [-1, 1])
 async def test_a_length_that_is_not_that_of_the_rest_is_a_contradiction(
-    autojump_clock: MockClock,
-    store: ContentStore,
-    version_of: Versions,
-    content_of: Contents,
-    start: int,
-    off: int,
+    autojump_clock: MockClock, store: ContentStore, start: int, off: int
 ) -> None:
     data = content_of(SIZE)
     source = FakeSource(data, always=Fault(announce=SIZE - start + off))
@@ -403,7 +375,7 @@ async def test_a_length_that_is_not_that_of_the_rest_is_a_contradiction(
 
 
 async def test_the_length_of_a_whole_answer_to_a_range_is_that_of_the_whole(
-    autojump_clock: MockClock, store: ContentStore, version_of: Versions, content_of: Contents
+    autojump_clock: MockClock, store: ContentStore
 ) -> None:
     data = content_of(SIZE)
     source = FakeSource(data, always=Fault(ignore_range=True, announce=SIZE - 100_000))
@@ -413,7 +385,7 @@ async def test_the_length_of_a_whole_answer_to_a_range_is_that_of_the_whole(
 
 
 async def test_a_piece_that_goes_beyond_the_end_is_not_kept(
-    autojump_clock: MockClock, store: ContentStore, version_of: Versions, content_of: Contents
+    autojump_clock: MockClock, store: ContentStore
 ) -> None:
     data = content_of(SIZE)
     source = FakeSource(data, always=Fault(surplus=1), piece=200_000)
@@ -425,7 +397,7 @@ async def test_a_piece_that_goes_beyond_the_end_is_not_kept(
 
 
 async def test_one_byte_behind_the_end_is_noticed_where_no_length_was_announced(
-    autojump_clock: MockClock, store: ContentStore, version_of: Versions, content_of: Contents
+    autojump_clock: MockClock, store: ContentStore
 ) -> None:
     data = content_of(SIZE)
     source = FakeSource(data, always=Fault(surplus=1), piece=100_000, declares=False)
@@ -438,11 +410,7 @@ async def test_one_byte_behind_the_end_is_noticed_where_no_length_was_announced(
 
 @pytest.mark.parametrize("checksum", ["", None])
 async def test_of_a_file_of_unknown_size_the_end_of_the_body_is_the_end(
-    autojump_clock: MockClock,
-    store: ContentStore,
-    version_of: Versions,
-    content_of: Contents,
-    checksum: str | None,
+    autojump_clock: MockClock, store: ContentStore, checksum: str | None
 ) -> None:
     data = content_of(SIZE)
     source = FakeSource(data, declares=False)
@@ -464,12 +432,7 @@ async def test_of_a_file_of_unknown_size_the_end_of_the_body_is_the_end(
 
 @pytest.mark.parametrize("end_at", [0, 1, 100_000, SIZE - 1])
 async def test_a_body_that_ends_early_three_times_at_one_byte_is_a_file_that_is_too_short(
-    autojump_clock: MockClock,
-    store: ContentStore,
-    version_of: Versions,
-    content_of: Contents,
-    caplog: pytest.LogCaptureFixture,
-    end_at: int,
+    autojump_clock: MockClock, store: ContentStore, caplog: pytest.LogCaptureFixture, end_at: int
 ) -> None:
     data = content_of(SIZE)
     source = FakeSource(data, always=Fault(end_at=end_at))
@@ -488,7 +451,7 @@ async def test_a_body_that_ends_early_three_times_at_one_byte_is_a_file_that_is_
 
 
 async def test_ends_at_other_bytes_each_time_are_no_file_that_is_too_short(
-    autojump_clock: MockClock, store: ContentStore, version_of: Versions, content_of: Contents
+    autojump_clock: MockClock, store: ContentStore
 ) -> None:
     data = content_of(SIZE)
     source = FakeSource(data, [Fault(end_at=at) for at in range(1000, SIZE, 20_000)])
@@ -498,7 +461,7 @@ async def test_ends_at_other_bytes_each_time_are_no_file_that_is_too_short(
 
 
 async def test_a_connection_that_breaks_is_no_file_that_is_too_short(
-    autojump_clock: MockClock, store: ContentStore, version_of: Versions, content_of: Contents
+    autojump_clock: MockClock, store: ContentStore
 ) -> None:
     data = content_of(SIZE)
     source = FakeSource(data, always=Fault(break_at=100_000))
@@ -509,7 +472,7 @@ async def test_a_connection_that_breaks_is_no_file_that_is_too_short(
 
 
 async def test_a_body_is_silent_for_as_long_as_is_allowed_and_no_longer(
-    autojump_clock: MockClock, store: ContentStore, version_of: Versions, content_of: Contents
+    autojump_clock: MockClock, store: ContentStore
 ) -> None:
     data = content_of(SIZE)
     source = FakeSource(data, pace_s=STALL_S - 0.1)
@@ -523,11 +486,7 @@ async def test_a_body_is_silent_for_as_long_as_is_allowed_and_no_longer(
 
 
 async def test_silence_at_one_byte_adds_up_over_requests(
-    autojump_clock: MockClock,
-    store: ContentStore,
-    version_of: Versions,
-    content_of: Contents,
-    caplog: pytest.LogCaptureFixture,
+    autojump_clock: MockClock, store: ContentStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     data = content_of(SIZE)
     source = Timed(data, always=Fault(stall_at=100_000))
@@ -541,11 +500,7 @@ async def test_silence_at_one_byte_adds_up_over_requests(
 
 
 async def test_silence_at_one_byte_adds_up_over_streams_that_were_ended_in_it(
-    autojump_clock: MockClock,
-    store: ContentStore,
-    version_of: Versions,
-    content_of: Contents,
-    caplog: pytest.LogCaptureFixture,
+    autojump_clock: MockClock, store: ContentStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Each of them has its turn, and goes before its patience ends."""
     data = content_of(SIZE)
@@ -563,7 +518,7 @@ async def test_silence_at_one_byte_adds_up_over_streams_that_were_ended_in_it(
 
 
 async def test_silences_at_two_bytes_do_not_add_up(
-    autojump_clock: MockClock, store: ContentStore, version_of: Versions, content_of: Contents
+    autojump_clock: MockClock, store: ContentStore
 ) -> None:
     data = content_of(SIZE)
     faults = [Fault(stall_at=at) for at in (1000, 1000, 2000, 2000, 3000, 3000)]
@@ -576,7 +531,7 @@ async def test_silences_at_two_bytes_do_not_add_up(
 
 
 async def test_while_bytes_are_known_to_be_lacking_nobody_waits_for_them_again(
-    autojump_clock: MockClock, store: ContentStore, version_of: Versions, content_of: Contents
+    autojump_clock: MockClock, store: ContentStore
 ) -> None:
     """Another stream of the file found it out."""
     data = content_of(SIZE)
@@ -595,7 +550,7 @@ async def test_while_bytes_are_known_to_be_lacking_nobody_waits_for_them_again(
 
 
 async def test_a_right_content_clears_the_suspicion_against_it(
-    autojump_clock: MockClock, store: ContentStore, version_of: Versions, content_of: Contents
+    autojump_clock: MockClock, store: ContentStore
 ) -> None:
     data = content_of(SIZE)
     source = FakeSource(data, [Fault(corrupt_at=7)])
@@ -614,11 +569,7 @@ async def test_a_right_content_clears_the_suspicion_against_it(
 
 
 async def test_a_content_that_is_wrong_twice_is_damaged_for_a_minute_from_its_first_byte_on(
-    autojump_clock: MockClock,
-    store: ContentStore,
-    version_of: Versions,
-    content_of: Contents,
-    caplog: pytest.LogCaptureFixture,
+    autojump_clock: MockClock, store: ContentStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     data = content_of(SIZE)
     source = FakeSource(data, always=Fault(corrupt_at=SIZE - 1))
@@ -647,8 +598,6 @@ async def test_a_content_that_is_wrong_twice_is_damaged_for_a_minute_from_its_fi
 async def test_what_is_many_times_larger_than_its_room_is_not_fetched_twice(
     autojump_clock: MockClock,
     tmp_path: Path,
-    version_of: Versions,
-    content_of: Contents,
     caplog: pytest.LogCaptureFixture,
     beyond: int,
     asked: int,
@@ -672,7 +621,7 @@ async def test_what_is_many_times_larger_than_its_room_is_not_fetched_twice(
 
 
 async def test_the_time_to_the_first_byte_is_that_of_the_latest_request(
-    autojump_clock: MockClock, store: ContentStore, version_of: Versions, content_of: Contents
+    autojump_clock: MockClock, store: ContentStore
 ) -> None:
     data = content_of(SIZE)
     source = FakeSource(data, [Fault(break_at=100_000)], pace_s=0.25)
@@ -686,7 +635,7 @@ async def test_the_time_to_the_first_byte_is_that_of_the_latest_request(
 
 
 async def test_a_request_that_waited_in_the_queue_is_timed_from_when_it_was_sent(
-    autojump_clock: MockClock, store: ContentStore, version_of: Versions, content_of: Contents
+    autojump_clock: MockClock, store: ContentStore
 ) -> None:
     data = content_of(SIZE)
 

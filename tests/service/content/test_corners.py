@@ -14,13 +14,8 @@ from support.cachefolders import COST, MIB, PLENTY, on_disk, until, version
 from icatfs.content.store import ContentStore, open_store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
-
-    from icatfs.values import ContentVersion
-
-    Versions = Callable[..., ContentVersion]
-    Contents = Callable[..., bytes]
 
 SIZE = 1000
 EACH = SIZE + COST

@@ -8,19 +8,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 from support.cachefolders import COST, MIB, PLENTY, alter, on_disk, version
+from support.contents import content_of, version_of
 
 from icatfs.content import disk, upkeep
 from icatfs.content.store import open_store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from icatfs.content.store import ContentStore
     from icatfs.values import ContentVersion
-
-    Versions = Callable[..., ContentVersion]
-    Contents = Callable[..., bytes]
 
 SIZE = 3 * MIB + 5000
 
@@ -72,11 +69,7 @@ def read_all(store: ContentStore, version: ContentVersion, data: bytes) -> int:
 
 @pytest.mark.parametrize("place", [0, 1, MIB - 1, MIB, 2 * MIB - 1, 3 * MIB - 1, 3 * MIB, SIZE - 1])
 async def test_whichever_byte_was_altered_the_right_one_is_read(
-    folder: Path,
-    version_of: Versions,
-    content_of: Contents,
-    place: int,
-    caplog: pytest.LogCaptureFixture,
+    folder: Path, place: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     data = content_of(SIZE)
     async with open_store(folder, max_bytes=PLENTY) as store:
@@ -97,9 +90,7 @@ async def test_whichever_byte_was_altered_the_right_one_is_read(
 
 
 @pytest.mark.parametrize("size", [0, 1, MIB - 1, MIB, 3 * MIB, SIZE - 1])
-async def test_a_file_that_was_cut_is_fetched_again_as_a_whole(
-    folder: Path, version_of: Versions, content_of: Contents, size: int
-) -> None:
+async def test_a_file_that_was_cut_is_fetched_again_as_a_whole(folder: Path, size: int) -> None:
     data = content_of(SIZE)
     async with open_store(folder, max_bytes=PLENTY) as store:
         fill(store, version_of(data), data)
@@ -111,9 +102,7 @@ async def test_a_file_that_was_cut_is_fetched_again_as_a_whole(
         assert len(list((folder / "data").iterdir())) == 1
 
 
-async def test_what_follows_the_end_of_a_file_is_of_no_importance(
-    folder: Path, version_of: Versions, content_of: Contents
-) -> None:
+async def test_what_follows_the_end_of_a_file_is_of_no_importance(folder: Path) -> None:
     data = content_of(SIZE)
     async with open_store(folder, max_bytes=PLENTY) as store:
         fill(store, version_of(data), data)
@@ -128,11 +117,7 @@ async def test_what_follows_the_end_of_a_file_is_of_no_importance(
 
 @pytest.mark.parametrize("number", [0, 1, 3])
 async def test_a_chunk_that_the_disk_lost_is_no_zeros(
-    folder: Path,
-    version_of: Versions,
-    content_of: Contents,
-    number: int,
-    caplog: pytest.LogCaptureFixture,
+    folder: Path, number: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     """After a power cut, a file may have its size and not its bytes."""
     data = content_of(SIZE)
@@ -146,7 +131,7 @@ async def test_a_chunk_that_the_disk_lost_is_no_zeros(
 
 
 async def test_files_that_were_exchanged_are_not_taken_for_each_other(
-    folder: Path, version_of: Versions, content_of: Contents, caplog: pytest.LogCaptureFixture
+    folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     one, other = content_of(SIZE, 1), content_of(SIZE, 2)
     async with open_store(folder, max_bytes=PLENTY) as store:
@@ -162,9 +147,7 @@ async def test_files_that_were_exchanged_are_not_taken_for_each_other(
     caplog.clear()
 
 
-async def test_a_file_of_another_cache_is_not_taken_for_ours(
-    folder: Path, tmp_path: Path, version_of: Versions, content_of: Contents
-) -> None:
+async def test_a_file_of_another_cache_is_not_taken_for_ours(folder: Path, tmp_path: Path) -> None:
     """A copy, put there with its name: there is no record of it."""
     data = content_of(SIZE)
     async with open_store(tmp_path / "other", max_bytes=PLENTY) as store:
@@ -178,7 +161,7 @@ async def test_a_file_of_another_cache_is_not_taken_for_ours(
 
 
 async def test_a_whole_cache_that_was_copied_serves_where_it_is(
-    folder: Path, tmp_path: Path, version_of: Versions, content_of: Contents
+    folder: Path, tmp_path: Path
 ) -> None:
     data = content_of(SIZE)
     async with open_store(tmp_path / "other", max_bytes=PLENTY) as store:
@@ -193,7 +176,7 @@ async def test_a_whole_cache_that_was_copied_serves_where_it_is(
 
 
 async def test_a_folder_in_place_of_a_file_is_an_empty_file(
-    folder: Path, version_of: Versions, content_of: Contents, caplog: pytest.LogCaptureFixture
+    folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     for size in (10, SIZE):
         data = content_of(size)
@@ -208,7 +191,7 @@ async def test_a_folder_in_place_of_a_file_is_an_empty_file(
 
 
 async def test_a_part_that_was_altered_is_fetched_again(
-    folder: Path, version_of: Versions, content_of: Contents, caplog: pytest.LogCaptureFixture
+    folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     data = content_of(SIZE)
     async with open_store(folder, max_bytes=PLENTY) as store:
@@ -226,9 +209,7 @@ async def test_a_part_that_was_altered_is_fetched_again(
     caplog.clear()
 
 
-async def test_a_chunk_that_was_compared_once_is_not_compared_again(
-    folder: Path, version_of: Versions, content_of: Contents
-) -> None:
+async def test_a_chunk_that_was_compared_once_is_not_compared_again(folder: Path) -> None:
     """Not in this mount, also when the file was closed in between; it is in the next one."""
     data = content_of(SIZE)
     async with open_store(folder, max_bytes=PLENTY) as store:
@@ -247,9 +228,7 @@ async def test_a_chunk_that_was_compared_once_is_not_compared_again(
         assert not store.holds(version_of(data))
 
 
-async def test_what_this_mount_wrote_itself_is_not_compared(
-    folder: Path, version_of: Versions, content_of: Contents
-) -> None:
+async def test_what_this_mount_wrote_itself_is_not_compared(folder: Path) -> None:
     data = content_of(SIZE)
     async with open_store(folder, max_bytes=PLENTY) as store:
         fill(store, version_of(data), data)

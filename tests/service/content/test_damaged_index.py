@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import random
 import shutil
-import zlib
 from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
+from support.contents import version_of
 
 from icatfs.content.books import Home, home_of
 from icatfs.content.store import open_store
-from icatfs.values import ContentVersion, DatafileId
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,16 +20,11 @@ PLENTY = 2**40
 DATA = {number: random.Random(number).randbytes(5_000 * number) for number in range(1, 4)}
 
 
-def version(number: int) -> ContentVersion:
-    data = DATA[number]
-    return ContentVersion(DatafileId(number), len(data), 0, f"{zlib.crc32(data):x}")
-
-
 async def made(folder: Path) -> bytes:
     """A cache with a few files; its index."""
     async with open_store(folder, max_bytes=PLENTY) as store:
         for number, data in DATA.items():
-            file = store.open(version(number))
+            file = store.open(version_of(data, number))
             file.pwrite(0, data)
             file.settle()
             file.close()
@@ -42,7 +36,7 @@ async def found(folder: Path) -> int:
     count = 0
     async with open_store(folder, max_bytes=PLENTY) as store:
         for number, data in DATA.items():
-            with closing(store.open(version(number))) as file:
+            with closing(store.open(version_of(data, number))) as file:
                 if file.missing(0, len(data)) is None:
                     assert file.pread(0, len(data)) == data
                     count += 1

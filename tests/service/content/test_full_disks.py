@@ -20,19 +20,16 @@ from support.cachefolders import (
     until,
     version,
 )
+from support.contents import content_of, version_of
 
 from icatfs.content.chunks import Piece, cut
 from icatfs.content.store import open_store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     from icatfs.content.store import CacheFile
-    from icatfs.values import ContentVersion
-
-    Versions = Callable[..., ContentVersion]
-    Contents = Callable[..., bytes]
 
 KIB = 2**10
 
@@ -69,7 +66,7 @@ def stream(file: CacheFile, data: bytes, start: int = 0, piece: int = 64 * KIB) 
 
 @pytest.mark.parametrize("min_free", [0, MIB, 3 * MIB])
 async def test_what_is_to_stay_free_stays_free_whatever_is_read(
-    small_disk: Path, version_of: Versions, content_of: Contents, min_free: int
+    small_disk: Path, min_free: int
 ) -> None:
     """But for the index, which has no budget: it is some pages large."""
     async with open_store(small_disk / "cache", max_bytes=PLENTY, min_free_bytes=min_free) as store:
@@ -88,7 +85,7 @@ async def test_what_is_to_stay_free_stays_free_whatever_is_read(
 
 
 async def test_a_disk_that_is_filled_at_any_moment_is_no_error_and_serves_again_when_it_is_not(
-    small_disk: Path, version_of: Versions, content_of: Contents
+    small_disk: Path,
 ) -> None:
     dice = random.Random(3)
     datas = [content_of(300_000 * (number + 1), number) for number in range(5)]
@@ -123,7 +120,7 @@ async def test_a_disk_that_is_filled_at_any_moment_is_no_error_and_serves_again_
 
 
 async def test_a_worker_whose_disk_is_full_gives_back_what_it_could_not_write(
-    small_disk: Path, version_of: Versions, content_of: Contents
+    small_disk: Path,
 ) -> None:
     data = content_of(2 * MIB)
     async with open_store(small_disk / "cache", max_bytes=PLENTY) as store:
@@ -180,7 +177,7 @@ async def test_what_cannot_be_taken_over_for_want_of_room_keeps_its_name_and_its
 
 
 async def test_a_file_from_elsewhere_that_has_no_room_on_the_disk_stays_where_it_is(
-    small_disk: Path, tmp_path: Path, version_of: Versions, content_of: Contents
+    small_disk: Path, tmp_path: Path
 ) -> None:
     data = content_of(100_000)
     staged = tmp_path / "staged"

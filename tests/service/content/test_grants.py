@@ -7,19 +7,15 @@ import zlib
 from typing import TYPE_CHECKING
 
 import pytest
+from support.contents import content_of, version_of
 
 from icatfs.content.chunks import CHUNK, Piece, cut
 from icatfs.content.store import open_store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from icatfs.content.house import Grant
-    from icatfs.values import ContentVersion
-
-    Versions = Callable[..., ContentVersion]
-    Contents = Callable[..., bytes]
 
 MIB = 2**20
 PLENTY = 2**40
@@ -32,7 +28,7 @@ def carry(grant: Grant, data: bytes, start: int, stop: int) -> list[Piece]:
 
 
 async def test_bytes_that_arrived_under_grants_are_read_and_proved_in_any_order(
-    tmp_path: Path, version_of: Versions, content_of: Contents
+    tmp_path: Path,
 ) -> None:
     data = content_of(3 * MIB + 777)
     async with open_store(tmp_path / "cache", max_bytes=PLENTY) as store:
@@ -61,9 +57,7 @@ async def test_bytes_that_arrived_under_grants_are_read_and_proved_in_any_order(
         assert file.pread(0, len(data)) == data
 
 
-async def test_a_grant_ends_where_bytes_are_there_or_promised(
-    tmp_path: Path, version_of: Versions, content_of: Contents
-) -> None:
+async def test_a_grant_ends_where_bytes_are_there_or_promised(tmp_path: Path) -> None:
     data = content_of(2 * MIB)
     async with open_store(tmp_path / "cache", max_bytes=PLENTY) as store:
         file = store.open(version_of(data))
@@ -82,9 +76,7 @@ async def test_a_grant_ends_where_bytes_are_there_or_promised(
         assert file.grant(2 * MIB, 10) is None
 
 
-async def test_what_is_promised_is_not_written_by_anybody_else(
-    tmp_path: Path, version_of: Versions, content_of: Contents
-) -> None:
+async def test_what_is_promised_is_not_written_by_anybody_else(tmp_path: Path) -> None:
     data = content_of(MIB)
     async with open_store(tmp_path / "cache", max_bytes=PLENTY) as store:
         file = store.open(version_of(data))
@@ -96,9 +88,7 @@ async def test_what_is_promised_is_not_written_by_anybody_else(
         assert file.pread(1000, 2000) == data[1000:3000]
 
 
-async def test_what_did_not_arrive_is_given_back(
-    tmp_path: Path, version_of: Versions, content_of: Contents
-) -> None:
+async def test_what_did_not_arrive_is_given_back(tmp_path: Path) -> None:
     data = content_of(4 * MIB)
     async with open_store(tmp_path / "cache", max_bytes=PLENTY) as store:
         file = store.open(version_of(data))
@@ -117,9 +107,7 @@ async def test_what_did_not_arrive_is_given_back(
         assert again is not None
 
 
-async def test_a_grant_of_bytes_that_were_dropped_is_void(
-    tmp_path: Path, version_of: Versions, content_of: Contents
-) -> None:
+async def test_a_grant_of_bytes_that_were_dropped_is_void(tmp_path: Path) -> None:
     data = content_of(2 * MIB)
     async with open_store(tmp_path / "cache", max_bytes=PLENTY) as store:
         file = store.open(version_of(data))
@@ -138,9 +126,7 @@ async def test_a_grant_of_bytes_that_were_dropped_is_void(
         assert file.pread(0, MIB) == data[:MIB]
 
 
-async def test_without_room_there_is_no_grant(
-    tmp_path: Path, version_of: Versions, content_of: Contents
-) -> None:
+async def test_without_room_there_is_no_grant(tmp_path: Path) -> None:
     data = content_of(8 * MIB)
     async with open_store(tmp_path / "cache", max_bytes=4 * MIB) as store:
         file = store.open(version_of(data))
@@ -151,9 +137,7 @@ async def test_without_room_there_is_no_grant(
         assert store.status().used_bytes <= 4 * MIB
 
 
-async def test_what_is_only_in_memory_frees_no_disk(
-    tmp_path: Path, version_of: Versions, content_of: Contents
-) -> None:
+async def test_what_is_only_in_memory_frees_no_disk(tmp_path: Path) -> None:
     data = content_of(3 * MIB)
     async with open_store(tmp_path / "cache", max_bytes=65_536) as store:
         file = store.open(version_of(data))
@@ -163,9 +147,7 @@ async def test_what_is_only_in_memory_frees_no_disk(
         assert file.pread(MIB, MIB + 65_000) == data[MIB : 2 * MIB + 65_000]
 
 
-async def test_a_large_file_passes_through_a_small_cache_under_grants(
-    tmp_path: Path, version_of: Versions, content_of: Contents
-) -> None:
+async def test_a_large_file_passes_through_a_small_cache_under_grants(tmp_path: Path) -> None:
     data = content_of(20 * MIB)
     async with open_store(tmp_path / "cache", max_bytes=8 * MIB) as store:
         file = store.open(version_of(data))
@@ -183,7 +165,7 @@ async def test_a_large_file_passes_through_a_small_cache_under_grants(
 
 @pytest.mark.parametrize("wrong", [(1000, 2000), (0, MIB + 1)])
 async def test_pieces_that_do_not_follow_or_fit_are_a_mistake(
-    tmp_path: Path, version_of: Versions, content_of: Contents, wrong: tuple[int, int]
+    tmp_path: Path, wrong: tuple[int, int]
 ) -> None:
     data = content_of(2 * MIB)
     async with open_store(tmp_path / "cache", max_bytes=PLENTY) as store:

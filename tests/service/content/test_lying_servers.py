@@ -9,13 +9,13 @@ from __future__ import annotations
 import gzip
 import random
 import re
-import zlib
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from support.contents import version_of
 from support.rawserver import head, server
 
 from icatfs.content.store import open_store
@@ -23,7 +23,6 @@ from icatfs.content.transfer import Transfer, open_transfer
 from icatfs.errors import Damaged, FacilityUnreachable, IcatfsError, NotAFacility, ProtocolError
 from icatfs.ids.client import IdsClient
 from icatfs.transport import open_transport
-from icatfs.values import ContentVersion, DatafileId
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
 
     from icatfs.content.landing import MovedBody
     from icatfs.content.stream import Body
+    from icatfs.values import ContentVersion
 
     Answer = Callable[[int], bytes]
     """What is sent to a request from an offset on, before the connection is closed."""
@@ -61,12 +61,10 @@ class Wire:
     async def read(self) -> bytes:
         """All of the file, as a program reads it."""
         size = len(DATA)
-        crc = f"{zlib.crc32(DATA):x}"
-        version = ContentVersion(DatafileId(5), size, 1_700_000_000_000_000_000, crc)
         pieces: list[bytes] = []
         failure: IcatfsError | None = None
         async with self._transfer() as transfer, open_store(self.folder, max_bytes=2**30) as store:
-            file = store.open(version)
+            file = store.open(version_of(DATA))
             try:
                 for start in range(0, size, 64 * KIB):
                     await transfer.ensure(file, start, start + 64 * KIB)

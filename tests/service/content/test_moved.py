@@ -14,6 +14,7 @@ import pytest
 import trio
 import trio.testing
 from support.books import Books
+from support.contents import content_of, same, version_of
 from support.hauling import Hauler, Load, Trip
 
 from icatfs.content.cached import Cached
@@ -26,16 +27,12 @@ from icatfs.content.transfer import open_transfer
 from icatfs.errors import Damaged, FacilityUnreachable, ShuttingDown
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from trio.testing import MockClock
 
     from icatfs.content.landing import Landing
-    from icatfs.values import ContentVersion
-
-    Versions = Callable[..., ContentVersion]
-    Contents = Callable[..., bytes]
 
 KIB, MIB = 2**10, 2**20
 PLENTY = 2**40
@@ -84,11 +81,6 @@ class Haul:
         await self.carrier.carry(goes_on)
 
 
-def same(one: bytes, other: bytes) -> bool:
-    """Whether they are equal; pytest would take minutes to show the difference."""
-    return one == other
-
-
 def whole(file: CacheFile, size: int) -> bytes:
     """All of the file, which must be there."""
     if file.unproved:
@@ -121,11 +113,7 @@ def in_memory() -> int:
 
 
 async def test_every_byte_is_ordered_once_and_the_last_order_says_that_it_is(
-    autojump_clock: MockClock,
-    nursery: trio.Nursery,
-    store: ContentStore,
-    version_of: Versions,
-    content_of: Contents,
+    autojump_clock: MockClock, nursery: trio.Nursery, store: ContentStore
 ) -> None:
     data = content_of(3 * MIB + 17)
     hauler = Hauler(nursery, data)
@@ -143,11 +131,7 @@ async def test_every_byte_is_ordered_once_and_the_last_order_says_that_it_is(
 
 
 async def test_orders_begin_small_and_grow_with_the_stream(
-    autojump_clock: MockClock,
-    nursery: trio.Nursery,
-    store: ContentStore,
-    version_of: Versions,
-    content_of: Contents,
+    autojump_clock: MockClock, nursery: trio.Nursery, store: ContentStore
 ) -> None:
     """What is under way when a stream is left was not wanted."""
     data = content_of(28 * MIB)
@@ -167,11 +151,7 @@ async def test_orders_begin_small_and_grow_with_the_stream(
 
 
 async def test_one_order_is_always_given_ahead_and_never_many(
-    autojump_clock: MockClock,
-    nursery: trio.Nursery,
-    store: ContentStore,
-    version_of: Versions,
-    content_of: Contents,
+    autojump_clock: MockClock, nursery: trio.Nursery, store: ContentStore
 ) -> None:
     data = content_of(6 * MIB)
     hauler = Hauler(nursery, data)
@@ -186,11 +166,7 @@ async def test_one_order_is_always_given_ahead_and_never_many(
 
 
 async def test_no_order_is_larger_than_the_room_of_the_file(
-    autojump_clock: MockClock,
-    nursery: trio.Nursery,
-    tmp_path: Path,
-    version_of: Versions,
-    content_of: Contents,
+    autojump_clock: MockClock, nursery: trio.Nursery, tmp_path: Path
 ) -> None:
     data = content_of(40 * MIB)
     hauler = Hauler(nursery, data, piece=MIB // 2)
@@ -206,11 +182,7 @@ async def test_no_order_is_larger_than_the_room_of_the_file(
 
 
 async def test_what_is_there_already_is_ordered_to_nowhere(
-    autojump_clock: MockClock,
-    nursery: trio.Nursery,
-    store: ContentStore,
-    version_of: Versions,
-    content_of: Contents,
+    autojump_clock: MockClock, nursery: trio.Nursery, store: ContentStore
 ) -> None:
     data = content_of(600 * KIB)
     hauler = Hauler(nursery, data)
@@ -228,11 +200,7 @@ async def test_what_is_there_already_is_ordered_to_nowhere(
 
 
 async def test_what_another_stream_is_about_to_bring_goes_through_memory(
-    autojump_clock: MockClock,
-    nursery: trio.Nursery,
-    store: ContentStore,
-    version_of: Versions,
-    content_of: Contents,
+    autojump_clock: MockClock, nursery: trio.Nursery, store: ContentStore
 ) -> None:
     """It may never come; and where both come the first is kept."""
     data = content_of(500 * KIB)
@@ -257,11 +225,7 @@ async def test_what_another_stream_is_about_to_bring_goes_through_memory(
 
 
 async def test_without_room_orders_are_of_a_chunk_at_most_and_into_memory(
-    autojump_clock: MockClock,
-    nursery: trio.Nursery,
-    cramped: ContentStore,
-    version_of: Versions,
-    content_of: Contents,
+    autojump_clock: MockClock, nursery: trio.Nursery, cramped: ContentStore
 ) -> None:
     data = content_of(3 * MIB + 5)
     hauler = Hauler(nursery, data)
@@ -280,11 +244,7 @@ async def test_without_room_orders_are_of_a_chunk_at_most_and_into_memory(
 
 
 async def test_in_memory_bytes_are_there_as_they_come_and_not_at_the_end_of_an_order(
-    autojump_clock: MockClock,
-    nursery: trio.Nursery,
-    cramped: ContentStore,
-    version_of: Versions,
-    content_of: Contents,
+    autojump_clock: MockClock, nursery: trio.Nursery, cramped: ContentStore
 ) -> None:
     data = content_of(MIB)
     hauler = Hauler(nursery, data, piece=10_000, pace_s=1.0, untold=100)
@@ -301,11 +261,7 @@ async def test_in_memory_bytes_are_there_as_they_come_and_not_at_the_end_of_an_o
 
 
 async def test_the_stream_that_stops_has_counted_what_was_under_way(
-    autojump_clock: MockClock,
-    nursery: trio.Nursery,
-    store: ContentStore,
-    version_of: Versions,
-    content_of: Contents,
+    autojump_clock: MockClock, nursery: trio.Nursery, store: ContentStore
 ) -> None:
     """Who plans the next stream must know how far this one came."""
     data = content_of(2 * MIB)
@@ -323,11 +279,7 @@ async def test_the_stream_that_stops_has_counted_what_was_under_way(
 
 
 async def test_who_stops_waits_no_longer_for_a_silent_worker_than_for_a_silent_facility(
-    autojump_clock: MockClock,
-    nursery: trio.Nursery,
-    store: ContentStore,
-    version_of: Versions,
-    content_of: Contents,
+    autojump_clock: MockClock, nursery: trio.Nursery, store: ContentStore
 ) -> None:
     data = content_of(2 * MIB)
     hauler = Hauler(nursery, data, lag_s=1000.0)
@@ -341,11 +293,7 @@ async def test_who_stops_waits_no_longer_for_a_silent_worker_than_for_a_silent_f
 
 
 async def test_what_arrives_after_a_stream_was_left_is_kept(
-    autojump_clock: MockClock,
-    nursery: trio.Nursery,
-    store: ContentStore,
-    version_of: Versions,
-    content_of: Contents,
+    autojump_clock: MockClock, nursery: trio.Nursery, store: ContentStore
 ) -> None:
     data = content_of(2 * MIB)
     hauler = Hauler(nursery, data, pace_s=1.0, lag_s=3.0)
@@ -368,11 +316,7 @@ async def test_what_arrives_after_a_stream_was_left_is_kept(
 
 
 async def test_what_arrives_in_memory_after_a_stream_was_left_is_lost(
-    autojump_clock: MockClock,
-    nursery: trio.Nursery,
-    cramped: ContentStore,
-    version_of: Versions,
-    content_of: Contents,
+    autojump_clock: MockClock, nursery: trio.Nursery, cramped: ContentStore
 ) -> None:
     """It might be of bytes that proved wrong meanwhile."""
     data = content_of(MIB)
@@ -389,11 +333,7 @@ async def test_what_arrives_in_memory_after_a_stream_was_left_is_lost(
 
 
 async def test_bytes_of_a_content_that_was_dropped_meanwhile_are_not_shown_as_the_new_one(
-    autojump_clock: MockClock,
-    nursery: trio.Nursery,
-    store: ContentStore,
-    version_of: Versions,
-    content_of: Contents,
+    autojump_clock: MockClock, nursery: trio.Nursery, store: ContentStore
 ) -> None:
     """Those who compared it found it wrong; what is under way belongs to that."""
     data = content_of(MIB)
@@ -421,12 +361,7 @@ async def test_bytes_of_a_content_that_was_dropped_meanwhile_are_not_shown_as_th
 
 @pytest.mark.parametrize("has_room", [True, False])
 async def test_whenever_a_stream_is_left_nothing_is_left_behind(
-    autojump_clock: MockClock,
-    nursery: trio.Nursery,
-    tmp_path: Path,
-    version_of: Versions,
-    content_of: Contents,
-    has_room: bool,
+    autojump_clock: MockClock, nursery: trio.Nursery, tmp_path: Path, has_room: bool
 ) -> None:
     """Cancelled at every turn of a stream, beside somebody who reads on."""
     data = content_of(700 * KIB)
@@ -461,12 +396,7 @@ async def test_whenever_a_stream_is_left_nothing_is_left_behind(
 
 @pytest.mark.parametrize("kind", ["break_at", "end_at", "stall_at"])
 async def test_a_moved_stream_is_resumed_at_the_byte_where_it_broke(
-    autojump_clock: MockClock,
-    nursery: trio.Nursery,
-    store: ContentStore,
-    version_of: Versions,
-    content_of: Contents,
-    kind: str,
+    autojump_clock: MockClock, nursery: trio.Nursery, store: ContentStore, kind: str
 ) -> None:
     data = content_of(MIB)
     hauler = Hauler(nursery, data, [Trip(**{kind: 300_001})])  # type: ignore[arg-type]
@@ -486,12 +416,7 @@ async def test_a_moved_stream_is_resumed_at_the_byte_where_it_broke(
 
 @pytest.mark.parametrize("kind", ["break_at", "end_at", "stall_at"])
 async def test_a_moved_stream_that_broke_leaves_no_file_in_memory_behind(
-    autojump_clock: MockClock,
-    nursery: trio.Nursery,
-    cramped: ContentStore,
-    version_of: Versions,
-    content_of: Contents,
-    kind: str,
+    autojump_clock: MockClock, nursery: trio.Nursery, cramped: ContentStore, kind: str
 ) -> None:
     data = content_of(3 * MIB)
     trips = [Trip(**{kind: at}) for at in (65536, 300_001, 2 * MIB)]  # type: ignore[arg-type]
@@ -507,11 +432,7 @@ async def test_a_moved_stream_that_broke_leaves_no_file_in_memory_behind(
 
 
 async def test_a_worker_that_is_killed_costs_what_it_had_not_told(
-    autojump_clock: MockClock,
-    nursery: trio.Nursery,
-    store: ContentStore,
-    version_of: Versions,
-    content_of: Contents,
+    autojump_clock: MockClock, nursery: trio.Nursery, store: ContentStore
 ) -> None:
     data = content_of(2 * MIB)
     hauler = Hauler(nursery, data, pace_s=1.0)
@@ -531,11 +452,7 @@ async def test_a_worker_that_is_killed_costs_what_it_had_not_told(
 
 
 async def test_once_the_disk_refused_the_rest_comes_through_memory(
-    autojump_clock: MockClock,
-    nursery: trio.Nursery,
-    store: ContentStore,
-    version_of: Versions,
-    content_of: Contents,
+    autojump_clock: MockClock, nursery: trio.Nursery, store: ContentStore
 ) -> None:
     data = content_of(2 * MIB)
     trips = [Trip(disk_full_at=700_000), Trip(break_at=1_200_000)]
@@ -552,11 +469,7 @@ async def test_once_the_disk_refused_the_rest_comes_through_memory(
 
 
 async def test_that_the_disk_refused_is_said_once(
-    autojump_clock: MockClock,
-    nursery: trio.Nursery,
-    tmp_path: Path,
-    version_of: Versions,
-    content_of: Contents,
+    autojump_clock: MockClock, nursery: trio.Nursery, tmp_path: Path
 ) -> None:
     """Room is made for what did not arrive of the order that was being carried out."""
     data = content_of(2 * MIB)
@@ -574,11 +487,7 @@ async def test_that_the_disk_refused_is_said_once(
 
 
 async def test_another_stream_tries_the_disk_again(
-    autojump_clock: MockClock,
-    nursery: trio.Nursery,
-    store: ContentStore,
-    version_of: Versions,
-    content_of: Contents,
+    autojump_clock: MockClock, nursery: trio.Nursery, store: ContentStore
 ) -> None:
     data = content_of(MIB)
     hauler = Hauler(nursery, data, [Trip(disk_full_at=300_000)])
@@ -593,12 +502,7 @@ async def test_another_stream_tries_the_disk_again(
 
 @pytest.mark.parametrize("size", [5000, 700_000])
 async def test_a_moved_body_that_goes_on_behind_the_last_byte_is_dropped(
-    autojump_clock: MockClock,
-    nursery: trio.Nursery,
-    store: ContentStore,
-    version_of: Versions,
-    content_of: Contents,
-    size: int,
+    autojump_clock: MockClock, nursery: trio.Nursery, store: ContentStore, size: int
 ) -> None:
     data = content_of(size)
     hauler = Hauler(nursery, data, [Trip(surplus=True)], declares=False)
@@ -613,11 +517,7 @@ async def test_a_moved_body_that_goes_on_behind_the_last_byte_is_dropped(
 
 
 async def test_a_moved_answer_that_announces_another_length_brings_no_byte(
-    autojump_clock: MockClock,
-    nursery: trio.Nursery,
-    store: ContentStore,
-    version_of: Versions,
-    content_of: Contents,
+    autojump_clock: MockClock, nursery: trio.Nursery, store: ContentStore
 ) -> None:
     data = content_of(100_000)
     hauler = Hauler(nursery, data, always=Trip(announce=99_999))
@@ -631,11 +531,7 @@ async def test_a_moved_answer_that_announces_another_length_brings_no_byte(
 
 
 async def test_a_moved_answer_from_the_beginning_is_taken_from_there(
-    autojump_clock: MockClock,
-    nursery: trio.Nursery,
-    store: ContentStore,
-    version_of: Versions,
-    content_of: Contents,
+    autojump_clock: MockClock, nursery: trio.Nursery, store: ContentStore
 ) -> None:
     data = content_of(400_000)
     hauler = Hauler(nursery, data, [Trip(break_at=200_000)], always=Trip(ignore_range=True))
@@ -650,11 +546,7 @@ async def test_a_moved_answer_from_the_beginning_is_taken_from_there(
 
 
 async def test_a_moved_stream_without_progress_is_asked_for_as_often_as_allowed(
-    autojump_clock: MockClock,
-    nursery: trio.Nursery,
-    store: ContentStore,
-    version_of: Versions,
-    content_of: Contents,
+    autojump_clock: MockClock, nursery: trio.Nursery, store: ContentStore
 ) -> None:
     data = content_of(400_000)
     hauler = Hauler(nursery, data, always=Trip(break_at=70_000))
@@ -670,11 +562,7 @@ async def test_a_moved_stream_without_progress_is_asked_for_as_often_as_allowed(
 
 
 async def test_the_end_of_a_transfer_waits_for_the_last_word_of_the_worker(
-    autojump_clock: MockClock,
-    nursery: trio.Nursery,
-    store: ContentStore,
-    version_of: Versions,
-    content_of: Contents,
+    autojump_clock: MockClock, nursery: trio.Nursery, store: ContentStore
 ) -> None:
     data = content_of(2 * MIB)
     hauler = Hauler(nursery, data, pace_s=0.5, lag_s=1.5)
@@ -689,11 +577,7 @@ async def test_the_end_of_a_transfer_waits_for_the_last_word_of_the_worker(
 
 
 async def test_but_not_for_one_that_has_nothing_more_to_say(
-    autojump_clock: MockClock,
-    nursery: trio.Nursery,
-    store: ContentStore,
-    version_of: Versions,
-    content_of: Contents,
+    autojump_clock: MockClock, nursery: trio.Nursery, store: ContentStore
 ) -> None:
     data = content_of(2 * MIB)
     hauler = Hauler(nursery, data, pace_s=0.5, lag_s=1000.0)
@@ -706,11 +590,7 @@ async def test_but_not_for_one_that_has_nothing_more_to_say(
 
 
 async def test_also_a_transfer_that_is_cancelled_waits_for_that(
-    autojump_clock: MockClock,
-    nursery: trio.Nursery,
-    store: ContentStore,
-    version_of: Versions,
-    content_of: Contents,
+    autojump_clock: MockClock, nursery: trio.Nursery, store: ContentStore
 ) -> None:
     data = content_of(2 * MIB)
     hauler = Hauler(nursery, data, pace_s=0.5, lag_s=1.5)
@@ -725,11 +605,7 @@ async def test_also_a_transfer_that_is_cancelled_waits_for_that(
 
 
 async def test_readers_of_a_moved_file_are_served_by_the_bytes_that_are_on_their_way(
-    autojump_clock: MockClock,
-    nursery: trio.Nursery,
-    store: ContentStore,
-    version_of: Versions,
-    content_of: Contents,
+    autojump_clock: MockClock, nursery: trio.Nursery, store: ContentStore
 ) -> None:
     data = content_of(5 * MIB)
     hauler = Hauler(nursery, data, pace_s=0.01)

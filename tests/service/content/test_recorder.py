@@ -22,6 +22,7 @@ from support.cachefolders import (
     until,
     version,
 )
+from support.contents import content_of, version_of
 from support.disks import is_delayed
 
 from icatfs.content import upkeep
@@ -30,16 +31,12 @@ from icatfs.content.recorder import checksums_of
 from icatfs.content.store import open_store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     from trio.testing import MockClock
 
     from icatfs.content.store import CacheFile, ContentStore
-    from icatfs.values import ContentVersion
-
-    Versions = Callable[..., ContentVersion]
-    Contents = Callable[..., bytes]
 
 SIZE = 1000
 EACH = SIZE + COST
@@ -536,7 +533,7 @@ async def test_who_recorded_everything_leaves_no_lease(folder: Path) -> None:
 
 @pytest.mark.parametrize("is_open", [False, True])
 async def test_an_adopted_file_that_is_not_what_it_should_be_goes_when_it_is_recorded(
-    folder: Path, version_of: Versions, content_of: Contents, *, is_open: bool
+    folder: Path, *, is_open: bool
 ) -> None:
     data = content_of(2 * MIB)
     staged = folder.parent / "staged"
@@ -559,9 +556,7 @@ async def test_an_adopted_file_that_is_not_what_it_should_be_goes_when_it_is_rec
         assert rows(folder) == []
 
 
-async def test_an_adopted_file_that_is_right_is_recorded_with_its_checksums(
-    folder: Path, version_of: Versions, content_of: Contents
-) -> None:
+async def test_an_adopted_file_that_is_right_is_recorded_with_its_checksums(folder: Path) -> None:
     data = content_of(2 * MIB + 77)
     staged = folder.parent / "staged"
     staged.write_bytes(data)
@@ -582,9 +577,7 @@ async def test_an_adopted_file_that_is_right_is_recorded_with_its_checksums(
     assert len(upkeep.verify(folder, lambda _: None).wrong) == 1
 
 
-def test_checksums_are_those_of_the_bytes_as_far_as_they_go(
-    tmp_path: Path, content_of: Contents
-) -> None:
+def test_checksums_are_those_of_the_bytes_as_far_as_they_go(tmp_path: Path) -> None:
     data = content_of(2 * MIB + 77)
     path = tmp_path / "file"
     path.write_bytes(data)

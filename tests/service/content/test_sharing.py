@@ -9,19 +9,16 @@ from typing import TYPE_CHECKING
 
 import trio
 from support.cachefolders import on_disk
+from support.contents import content_of, version_of
 
 from icatfs.content.ownership import Tenancy, share_folder
 from icatfs.content.store import ContentStore, open_store
 from icatfs.values import ContentVersion, DatafileId
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     import pytest
-
-    Versions = Callable[..., ContentVersion]
-    Contents = Callable[..., bytes]
 
 MIB = 2**20
 PLENTY = 2**40
@@ -46,9 +43,7 @@ def holds(store: ContentStore, version: ContentVersion, data: bytes) -> bool:
     return whole
 
 
-async def test_what_one_mount_fetched_the_other_reads(
-    tmp_path: Path, version_of: Versions, content_of: Contents
-) -> None:
+async def test_what_one_mount_fetched_the_other_reads(tmp_path: Path) -> None:
     data = content_of(300_000)
     async with (
         open_store(tmp_path / "cache", max_bytes=PLENTY) as first,
@@ -62,9 +57,7 @@ async def test_what_one_mount_fetched_the_other_reads(
         assert first.status().used_bytes == second.status().used_bytes == 300_000 + 4096
 
 
-async def test_a_complete_file_is_read_by_several_at_once(
-    tmp_path: Path, version_of: Versions, content_of: Contents
-) -> None:
+async def test_a_complete_file_is_read_by_several_at_once(tmp_path: Path) -> None:
     data = content_of(300_000)
     async with (
         open_store(tmp_path / "cache", max_bytes=PLENTY) as first,
@@ -81,9 +74,7 @@ async def test_a_complete_file_is_read_by_several_at_once(
         assert file.pread(0, 10) == other.pread(0, 10) == data[:10]
 
 
-async def test_a_file_that_somebody_writes_is_begun_again_by_others(
-    tmp_path: Path, version_of: Versions, content_of: Contents
-) -> None:
+async def test_a_file_that_somebody_writes_is_begun_again_by_others(tmp_path: Path) -> None:
     data = content_of(3 * MIB)
     async with (
         open_store(tmp_path / "cache", max_bytes=PLENTY) as first,
@@ -104,9 +95,7 @@ async def test_a_file_that_somebody_writes_is_begun_again_by_others(
         assert second.open(version_of(data)).missing(0, PLENTY) == (MIB, 3 * MIB)
 
 
-async def test_what_is_taken_over_goes_on_where_it_was(
-    tmp_path: Path, version_of: Versions, content_of: Contents
-) -> None:
+async def test_what_is_taken_over_goes_on_where_it_was(tmp_path: Path) -> None:
     data = content_of(3 * MIB + 5)
     async with (
         open_store(tmp_path / "cache", max_bytes=PLENTY) as first,
@@ -131,9 +120,7 @@ async def test_what_is_taken_over_goes_on_where_it_was(
         assert len(list((tmp_path / "cache/data").iterdir())) == 1
 
 
-async def test_the_budget_is_that_of_all_together(
-    tmp_path: Path, version_of: Versions, content_of: Contents
-) -> None:
+async def test_the_budget_is_that_of_all_together(tmp_path: Path) -> None:
     budget = 8 * MIB
     async with (
         open_store(tmp_path / "cache", max_bytes=budget) as first,
@@ -155,9 +142,7 @@ async def test_the_budget_is_that_of_all_together(
         assert first.status().evicted_files + second.status().evicted_files > 0
 
 
-async def test_what_somebody_has_open_is_evicted_by_nobody(
-    tmp_path: Path, version_of: Versions, content_of: Contents
-) -> None:
+async def test_what_somebody_has_open_is_evicted_by_nobody(tmp_path: Path) -> None:
     kept = content_of(900_000)
     async with (
         open_store(tmp_path / "cache", max_bytes=2 * MIB) as first,
@@ -175,9 +160,7 @@ async def test_what_somebody_has_open_is_evicted_by_nobody(
         assert file.pread(0, 900_000) == kept
 
 
-async def test_what_others_used_last_is_kept(
-    tmp_path: Path, version_of: Versions, content_of: Contents
-) -> None:
+async def test_what_others_used_last_is_kept(tmp_path: Path) -> None:
     datas = [content_of(500_000, number) for number in range(5)]
     versions = [version_of(data, number) for number, data in enumerate(datas)]
     async with (
@@ -196,9 +179,7 @@ async def test_what_others_used_last_is_kept(
         assert second.holds(versions[3])
 
 
-async def test_dropping_a_file_that_others_read_harms_nobody(
-    tmp_path: Path, version_of: Versions, content_of: Contents
-) -> None:
+async def test_dropping_a_file_that_others_read_harms_nobody(tmp_path: Path) -> None:
     data = content_of(3 * MIB)
     async with (
         open_store(tmp_path / "cache", max_bytes=PLENTY) as first,
@@ -244,9 +225,7 @@ trio.run(main, sys.argv[1])
 """
 
 
-async def test_the_dead_harm_nobody_and_their_room_is_free(
-    tmp_path: Path, version_of: Versions, content_of: Contents
-) -> None:
+async def test_the_dead_harm_nobody_and_their_room_is_free(tmp_path: Path) -> None:
     folder = tmp_path / "cache"
     data = content_of(300_000)
     async with open_store(folder, max_bytes=PLENTY) as store:
@@ -270,9 +249,7 @@ async def test_the_dead_harm_nobody_and_their_room_is_free(
 # The folder.
 
 
-async def test_the_folder_of_another_host_is_left_to_it(
-    tmp_path: Path, version_of: Versions, content_of: Contents
-) -> None:
+async def test_the_folder_of_another_host_is_left_to_it(tmp_path: Path) -> None:
     data = content_of(100_000)
     folder = tmp_path / "cache"
     async with open_store(folder, max_bytes=PLENTY) as first:
@@ -287,9 +264,7 @@ async def test_the_folder_of_another_host_is_left_to_it(
         assert store.holds(version_of(data))
 
 
-async def test_an_index_of_another_format_that_is_in_use_is_left_alone(
-    tmp_path: Path, version_of: Versions, content_of: Contents
-) -> None:
+async def test_an_index_of_another_format_that_is_in_use_is_left_alone(tmp_path: Path) -> None:
     data = content_of(100_000)
     folder = tmp_path / "cache"
     async with open_store(folder, max_bytes=PLENTY) as first:
@@ -336,7 +311,7 @@ def flip(path: Path, offset: int) -> None:
 
 
 async def test_a_flipped_bit_is_found_when_it_is_first_read(
-    tmp_path: Path, version_of: Versions, content_of: Contents, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     data = content_of(3 * MIB + 100)
     async with open_store(tmp_path / "cache", max_bytes=PLENTY) as store:

@@ -14,17 +14,14 @@ import pytest
 import trio
 import trio.testing
 from support.cachefolders import on_disk
+from support.contents import content_of, version_of
 
 from icatfs.content.store import CacheFile, ContentStore, open_store
 from icatfs.errors import ConfigError
 from icatfs.values import ContentVersion, DatafileId
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
-
-    Versions = Callable[..., ContentVersion]
-    Contents = Callable[..., bytes]
 
 MIB = 2**20
 PLENTY = 2**40
@@ -56,9 +53,7 @@ def holds(store: ContentStore, version: ContentVersion) -> bool:
     return complete
 
 
-async def test_what_was_written_is_read_back(
-    tmp_path: Path, version_of: Versions, content_of: Contents
-) -> None:
+async def test_what_was_written_is_read_back(tmp_path: Path) -> None:
     data = content_of(300_000)
     async with open_store(tmp_path / "cache", max_bytes=PLENTY) as store:
         file = store.open(version_of(data))
@@ -72,9 +67,7 @@ async def test_what_was_written_is_read_back(
         file.close()
 
 
-async def test_a_cache_survives_a_restart(
-    tmp_path: Path, version_of: Versions, content_of: Contents
-) -> None:
+async def test_a_cache_survives_a_restart(tmp_path: Path) -> None:
     whole, part = content_of(200_000, 1), content_of(500_000, 2)
     async with open_store(tmp_path / "cache", max_bytes=PLENTY) as store:
         fill(store, version_of(whole, 1), whole)
@@ -94,9 +87,7 @@ async def test_a_cache_survives_a_restart(
         file.close()
 
 
-async def test_a_file_open_at_the_end_is_kept_too(
-    tmp_path: Path, version_of: Versions, content_of: Contents
-) -> None:
+async def test_a_file_open_at_the_end_is_kept_too(tmp_path: Path) -> None:
     data = content_of(200_000)
     async with open_store(tmp_path / "cache", max_bytes=PLENTY) as store:
         file = store.open(version_of(data))
@@ -106,9 +97,7 @@ async def test_a_file_open_at_the_end_is_kept_too(
         assert store.open(version_of(data)).missing(0, PLENTY) == (100_000, 200_000)
 
 
-async def test_versions_of_a_datafile_do_not_mix(
-    tmp_path: Path, version_of: Versions, content_of: Contents
-) -> None:
+async def test_versions_of_a_datafile_do_not_mix(tmp_path: Path) -> None:
     old, new = content_of(100_000, 1), content_of(100_000, 2)
     async with open_store(tmp_path / "cache", max_bytes=PLENTY) as store:
         fill(store, version_of(old), old)
@@ -119,9 +108,7 @@ async def test_versions_of_a_datafile_do_not_mix(
         assert file.pread(0, 100_000) == new
 
 
-async def test_two_openers_share_one_content(
-    tmp_path: Path, version_of: Versions, content_of: Contents
-) -> None:
+async def test_two_openers_share_one_content(tmp_path: Path) -> None:
     data = content_of(100_000)
     async with open_store(tmp_path / "cache", max_bytes=PLENTY) as store:
         first, second = store.open(version_of(data)), store.open(version_of(data))
@@ -135,7 +122,7 @@ async def test_two_openers_share_one_content(
         assert third.pread(5, 10) == data[5:15]
 
 
-async def test_an_empty_file_is_complete_at_once(tmp_path: Path, version_of: Versions) -> None:
+async def test_an_empty_file_is_complete_at_once(tmp_path: Path) -> None:
     async with open_store(tmp_path / "cache", max_bytes=PLENTY) as store:
         file = store.open(version_of(b""))
         assert file.complete
@@ -145,9 +132,7 @@ async def test_an_empty_file_is_complete_at_once(tmp_path: Path, version_of: Ver
         assert store.status().files == 0
 
 
-async def test_the_last_piece_is_withheld_until_the_content_is_proved(
-    tmp_path: Path, version_of: Versions, content_of: Contents
-) -> None:
+async def test_the_last_piece_is_withheld_until_the_content_is_proved(tmp_path: Path) -> None:
     data = content_of(100_000)
     async with open_store(tmp_path / "cache", max_bytes=PLENTY) as store:
         file = store.open(version_of(data))
@@ -163,7 +148,7 @@ async def test_the_last_piece_is_withheld_until_the_content_is_proved(
 
 
 async def test_wrong_bytes_are_withdrawn_only_where_somebody_may_have_read_them(
-    tmp_path: Path, version_of: Versions, content_of: Contents
+    tmp_path: Path,
 ) -> None:
     data = content_of(100_000)
     async with open_store(tmp_path / "cache", max_bytes=PLENTY) as store:
@@ -182,9 +167,7 @@ async def test_wrong_bytes_are_withdrawn_only_where_somebody_may_have_read_them(
         assert file.withdrawals == 2
 
 
-async def test_pieces_in_any_order_are_proved_without_reading_them(
-    tmp_path: Path, version_of: Versions, content_of: Contents
-) -> None:
+async def test_pieces_in_any_order_are_proved_without_reading_them(tmp_path: Path) -> None:
     data = content_of(3 * MIB + 5)
     async with open_store(tmp_path / "cache", max_bytes=PLENTY) as store:
         file = store.open(version_of(data))
@@ -196,9 +179,7 @@ async def test_pieces_in_any_order_are_proved_without_reading_them(
         assert file.complete
 
 
-async def test_an_unproved_content_is_not_complete_after_a_restart(
-    tmp_path: Path, version_of: Versions, content_of: Contents
-) -> None:
+async def test_an_unproved_content_is_not_complete_after_a_restart(tmp_path: Path) -> None:
     data = content_of(100_000)
     async with open_store(tmp_path / "cache", max_bytes=PLENTY) as store:
         file = store.open(version_of(data))
@@ -208,9 +189,7 @@ async def test_an_unproved_content_is_not_complete_after_a_restart(
         assert store.open(version_of(data)).missing(0, PLENTY) == (0, 100_000)
 
 
-async def test_without_a_usable_checksum_nothing_is_withheld(
-    tmp_path: Path, version_of: Versions, content_of: Contents
-) -> None:
+async def test_without_a_usable_checksum_nothing_is_withheld(tmp_path: Path) -> None:
     data = content_of(100_000)
     async with open_store(tmp_path / "cache", max_bytes=PLENTY) as store:
         file = store.open(version_of(data, checksum="md5:0123"))
@@ -218,9 +197,7 @@ async def test_without_a_usable_checksum_nothing_is_withheld(
         assert file.complete
 
 
-async def test_the_size_of_a_file_is_learnt_at_its_end(
-    tmp_path: Path, version_of: Versions, content_of: Contents
-) -> None:
+async def test_the_size_of_a_file_is_learnt_at_its_end(tmp_path: Path) -> None:
     data = content_of(100_000)
     version = version_of(data, size=None, checksum=None)
     async with open_store(tmp_path / "cache", max_bytes=PLENTY) as store:
@@ -236,9 +213,7 @@ async def test_the_size_of_a_file_is_learnt_at_its_end(
         assert store.open(version).size == 100_000
 
 
-async def test_a_size_learnt_is_shown_when_the_content_is_proved(
-    tmp_path: Path, version_of: Versions, content_of: Contents
-) -> None:
+async def test_a_size_learnt_is_shown_when_the_content_is_proved(tmp_path: Path) -> None:
     data = content_of(100_000)
     async with open_store(tmp_path / "cache", max_bytes=PLENTY) as store:
         file = store.open(version_of(data, size=None))
@@ -251,9 +226,7 @@ async def test_a_size_learnt_is_shown_when_the_content_is_proved(
         assert file.complete
 
 
-async def test_dropping_leaves_nothing_also_for_those_who_have_it_open(
-    tmp_path: Path, version_of: Versions, content_of: Contents
-) -> None:
+async def test_dropping_leaves_nothing_also_for_those_who_have_it_open(tmp_path: Path) -> None:
     one, two = content_of(100_000, 1), content_of(100_000, 2)
     async with open_store(tmp_path / "cache", max_bytes=PLENTY) as store:
         fill(store, version_of(one, 1), one)
@@ -273,9 +246,7 @@ async def test_dropping_leaves_nothing_also_for_those_who_have_it_open(
 # The budget.
 
 
-async def test_the_budget_holds_at_every_write(
-    tmp_path: Path, version_of: Versions, content_of: Contents
-) -> None:
+async def test_the_budget_holds_at_every_write(tmp_path: Path) -> None:
     async with open_store(tmp_path / "cache", max_bytes=2 * MIB) as store:
         for number in range(20):
             data = content_of(300_000, number)
@@ -290,9 +261,7 @@ async def test_the_budget_holds_at_every_write(
         assert store.status().evicted_files > 0
 
 
-async def test_what_was_used_least_recently_goes_first(
-    tmp_path: Path, version_of: Versions, content_of: Contents
-) -> None:
+async def test_what_was_used_least_recently_goes_first(tmp_path: Path) -> None:
     datas = [content_of(500_000, number) for number in range(5)]
     versions = [version_of(data, number) for number, data in enumerate(datas)]
     async with open_store(tmp_path / "cache", max_bytes=2 * MIB) as store:
@@ -305,9 +274,7 @@ async def test_what_was_used_least_recently_goes_first(
         assert holds(store, versions[3])
 
 
-async def test_the_order_of_use_survives_a_restart(
-    tmp_path: Path, version_of: Versions, content_of: Contents
-) -> None:
+async def test_the_order_of_use_survives_a_restart(tmp_path: Path) -> None:
     datas = [content_of(500_000, number) for number in range(3)]
     versions = [version_of(data, number) for number, data in enumerate(datas)]
     async with open_store(tmp_path / "cache", max_bytes=2 * MIB) as store:
@@ -319,9 +286,7 @@ async def test_the_order_of_use_survives_a_restart(
         assert holds(store, versions[1])
 
 
-async def test_what_is_open_is_not_evicted(
-    tmp_path: Path, version_of: Versions, content_of: Contents
-) -> None:
+async def test_what_is_open_is_not_evicted(tmp_path: Path) -> None:
     first, second = content_of(900_000, 1), content_of(600_000, 2)
     async with open_store(tmp_path / "cache", max_bytes=2 * MIB) as store:
         file = store.open(version_of(first, 1))
@@ -333,9 +298,7 @@ async def test_what_is_open_is_not_evicted(
         assert not holds(store, version_of(second, 2))
 
 
-async def test_a_file_larger_than_the_cache_passes_through_it(
-    tmp_path: Path, version_of: Versions, content_of: Contents
-) -> None:
+async def test_a_file_larger_than_the_cache_passes_through_it(tmp_path: Path) -> None:
     data = content_of(20 * MIB)
     async with open_store(tmp_path / "cache", max_bytes=8 * MIB) as store:
         file = store.open(version_of(data))
@@ -357,9 +320,7 @@ async def test_a_file_larger_than_the_cache_passes_through_it(
         assert file.pread(18 * MIB, 2 * MIB) == data[18 * MIB :]
 
 
-async def test_what_was_dropped_is_not_held_any_more(
-    tmp_path: Path, version_of: Versions, content_of: Contents
-) -> None:
+async def test_what_was_dropped_is_not_held_any_more(tmp_path: Path) -> None:
     data = content_of(100_000)
     async with open_store(tmp_path / "cache", max_bytes=PLENTY) as store:
         fill(store, version_of(data), data)
@@ -388,9 +349,7 @@ def chunks_of(file: CacheFile, count: int) -> set[int]:
     return {number for number, at in starts.items() if file.missing(at, at + MIB) is None}
 
 
-async def test_what_is_read_now_and_then_is_given_back_after_what_is_not(
-    tmp_path: Path, version_of: Versions, content_of: Contents
-) -> None:
+async def test_what_is_read_now_and_then_is_given_back_after_what_is_not(tmp_path: Path) -> None:
     data = content_of(60 * MIB)
     async with open_store(tmp_path / "cache", max_bytes=16 * MIB) as store:
         file = store.open(version_of(data))
@@ -408,9 +367,7 @@ async def test_what_is_read_now_and_then_is_given_back_after_what_is_not(
         file.close()
 
 
-async def test_the_head_and_the_tail_of_a_file_are_given_back_last(
-    tmp_path: Path, version_of: Versions, content_of: Contents
-) -> None:
+async def test_the_head_and_the_tail_of_a_file_are_given_back_last(tmp_path: Path) -> None:
     data = content_of(40 * MIB - 1000)
     async with open_store(tmp_path / "cache", max_bytes=16 * MIB) as store:
         file = store.open(version_of(data))
@@ -422,7 +379,7 @@ async def test_the_head_and_the_tail_of_a_file_are_given_back_last(
 
 
 async def test_a_cache_that_has_room_for_head_and_tail_alone_gives_them_back(
-    tmp_path: Path, version_of: Versions, content_of: Contents
+    tmp_path: Path,
 ) -> None:
     data = content_of(40 * MIB)
     async with open_store(tmp_path / "cache", max_bytes=3 * MIB) as store:
@@ -436,9 +393,7 @@ async def test_a_cache_that_has_room_for_head_and_tail_alone_gives_them_back(
         file.close()
 
 
-async def test_without_any_room_the_newest_bytes_are_still_there(
-    tmp_path: Path, version_of: Versions, content_of: Contents
-) -> None:
+async def test_without_any_room_the_newest_bytes_are_still_there(tmp_path: Path) -> None:
     data = content_of(10 * MIB)
     async with open_store(tmp_path / "cache", max_bytes=PLENTY, min_free_bytes=2**60) as store:
         file = store.open(version_of(data))
@@ -458,9 +413,7 @@ async def test_without_any_room_the_newest_bytes_are_still_there(
         assert not holds(store, version_of(data))
 
 
-async def test_a_full_disk_is_no_error(
-    small_disk: Path, version_of: Versions, content_of: Contents
-) -> None:
+async def test_a_full_disk_is_no_error(small_disk: Path) -> None:
     data = content_of(20 * MIB)
     async with open_store(small_disk / "cache", max_bytes=PLENTY) as store:
         file = store.open(version_of(data))
@@ -473,9 +426,7 @@ async def test_a_full_disk_is_no_error(
         file.close()
 
 
-async def test_a_disk_filled_by_somebody_else_is_no_error(
-    small_disk: Path, version_of: Versions, content_of: Contents
-) -> None:
+async def test_a_disk_filled_by_somebody_else_is_no_error(small_disk: Path) -> None:
     data = content_of(6 * MIB)
     async with open_store(small_disk / "cache", max_bytes=PLENTY) as store:
         (small_disk / "other").write_bytes(bytes(6 * MIB))
@@ -491,7 +442,7 @@ async def test_a_disk_filled_by_somebody_else_is_no_error(
 
 
 async def test_what_is_in_memory_alone_has_nothing_to_give_back_to_the_disk(
-    small_disk: Path, version_of: Versions, content_of: Contents
+    small_disk: Path,
 ) -> None:
     data = content_of(4 * MIB)
     async with open_store(small_disk / "cache", max_bytes=1_500_000, min_free_bytes=2**30) as store:
@@ -511,7 +462,7 @@ def fill_up(disk: Path) -> Path:
 
 
 async def test_a_mount_begins_on_a_full_disk_and_what_was_kept_stays(
-    small_disk: Path, version_of: Versions, content_of: Contents, caplog: pytest.LogCaptureFixture
+    small_disk: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     kept, other = content_of(100_000), content_of(100_000, 6)
     await one_file(small_disk / "cache", version_of(kept), kept)
@@ -530,7 +481,7 @@ async def test_a_mount_begins_on_a_full_disk_and_what_was_kept_stays(
 
 
 async def test_a_cache_that_has_no_room_to_begin_is_no_error(
-    small_disk: Path, version_of: Versions, content_of: Contents, caplog: pytest.LogCaptureFixture
+    small_disk: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     data = content_of(100_000)
     fill_up(small_disk)
@@ -591,36 +542,28 @@ def alter(folder: Path, statement: str) -> None:
         "DELETE FROM content",
     ],
 )
-async def test_a_torn_or_foreign_record_is_an_empty_file(
-    tmp_path: Path, version_of: Versions, content_of: Contents, statement: str
-) -> None:
+async def test_a_torn_or_foreign_record_is_an_empty_file(tmp_path: Path, statement: str) -> None:
     data = content_of(100_000)
     await one_file(tmp_path / "cache", version_of(data), data)
     alter(tmp_path / "cache", statement)
     assert await is_empty(tmp_path / "cache", version_of(data))
 
 
-async def test_a_data_file_that_is_too_short_is_an_empty_file(
-    tmp_path: Path, version_of: Versions, content_of: Contents
-) -> None:
+async def test_a_data_file_that_is_too_short_is_an_empty_file(tmp_path: Path) -> None:
     data = content_of(100_000)
     path = await one_file(tmp_path / "cache", version_of(data), data)
     os.truncate(path, 99_999)
     assert await is_empty(tmp_path / "cache", version_of(data))
 
 
-async def test_a_data_file_that_has_gone_is_an_empty_file(
-    tmp_path: Path, version_of: Versions, content_of: Contents
-) -> None:
+async def test_a_data_file_that_has_gone_is_an_empty_file(tmp_path: Path) -> None:
     data = content_of(100_000)
     path = await one_file(tmp_path / "cache", version_of(data), data)
     path.unlink()
     assert await is_empty(tmp_path / "cache", version_of(data))
 
 
-async def test_a_data_file_replaced_by_a_link_is_an_empty_file(
-    tmp_path: Path, version_of: Versions, content_of: Contents
-) -> None:
+async def test_a_data_file_replaced_by_a_link_is_an_empty_file(tmp_path: Path) -> None:
     data = content_of(100_000)
     path = await one_file(tmp_path / "cache", version_of(data), data)
     path.rename(tmp_path / "elsewhere")
@@ -628,9 +571,7 @@ async def test_a_data_file_replaced_by_a_link_is_an_empty_file(
     assert await is_empty(tmp_path / "cache", version_of(data))
 
 
-async def test_files_without_a_record_are_removed(
-    tmp_path: Path, version_of: Versions, content_of: Contents
-) -> None:
+async def test_files_without_a_record_are_removed(tmp_path: Path) -> None:
     data = content_of(100_000)
     await one_file(tmp_path / "cache", version_of(data), data)
     (tmp_path / "cache/data/5-0123").write_bytes(b"left over")
@@ -641,7 +582,7 @@ async def test_files_without_a_record_are_removed(
 
 @pytest.mark.parametrize("garbage", [b"", b"no database at all" * 500])
 async def test_an_index_that_is_no_database_is_an_empty_cache(
-    tmp_path: Path, version_of: Versions, content_of: Contents, garbage: bytes
+    tmp_path: Path, garbage: bytes
 ) -> None:
     data = content_of(100_000)
     await one_file(tmp_path / "cache", version_of(data), data)
@@ -669,18 +610,14 @@ async def test_an_index_that_is_damaged_inside_is_an_empty_cache(tmp_path: Path)
         assert len(list((tmp_path / "cache/data").iterdir())) == 1
 
 
-async def test_an_index_of_another_format_is_an_empty_cache(
-    tmp_path: Path, version_of: Versions, content_of: Contents
-) -> None:
+async def test_an_index_of_another_format_is_an_empty_cache(tmp_path: Path) -> None:
     data = content_of(100_000)
     await one_file(tmp_path / "cache", version_of(data), data)
     alter(tmp_path / "cache", "PRAGMA user_version=99")
     assert await is_empty(tmp_path / "cache", version_of(data))
 
 
-async def test_a_record_does_not_outlive_bytes_that_were_given_back(
-    tmp_path: Path, version_of: Versions, content_of: Contents
-) -> None:
+async def test_a_record_does_not_outlive_bytes_that_were_given_back(tmp_path: Path) -> None:
     """The machine dies after a hole was punched and before that was recorded."""
     data = content_of(20 * MIB)
     async with open_store(tmp_path / "cache", max_bytes=8 * MIB) as store:
@@ -734,9 +671,7 @@ async def test_after_a_kill_the_cache_has_what_was_recorded(tmp_path: Path) -> N
 # Files that come from elsewhere.
 
 
-async def test_a_staged_file_becomes_cached_content(
-    tmp_path: Path, version_of: Versions, content_of: Contents
-) -> None:
+async def test_a_staged_file_becomes_cached_content(tmp_path: Path) -> None:
     data = content_of(100_000)
     staged = tmp_path / "staged"
     staged.write_bytes(data)
@@ -750,9 +685,7 @@ async def test_a_staged_file_becomes_cached_content(
         assert holds(store, version_of(data))
 
 
-async def test_a_staged_file_of_another_size_is_not_adopted(
-    tmp_path: Path, version_of: Versions, content_of: Contents
-) -> None:
+async def test_a_staged_file_of_another_size_is_not_adopted(tmp_path: Path) -> None:
     data = content_of(100_000)
     staged = tmp_path / "staged"
     staged.write_bytes(data[:-1])
@@ -763,9 +696,7 @@ async def test_a_staged_file_of_another_size_is_not_adopted(
         assert store.status().used_bytes == 0
 
 
-async def test_a_staged_file_on_another_disk_is_copied(
-    tmp_path: Path, small_disk: Path, version_of: Versions, content_of: Contents
-) -> None:
+async def test_a_staged_file_on_another_disk_is_copied(tmp_path: Path, small_disk: Path) -> None:
     data = content_of(100_000)
     staged = small_disk / "staged"
     staged.write_bytes(data)
@@ -774,9 +705,7 @@ async def test_a_staged_file_on_another_disk_is_copied(
         assert store.open(version_of(data)).pread(0, 100_000) == data
 
 
-async def test_a_staged_file_that_has_no_room_is_not_adopted(
-    tmp_path: Path, version_of: Versions, content_of: Contents
-) -> None:
+async def test_a_staged_file_that_has_no_room_is_not_adopted(tmp_path: Path) -> None:
     data = content_of(2 * MIB)
     staged = tmp_path / "staged"
     staged.write_bytes(data)
@@ -789,9 +718,7 @@ async def test_a_staged_file_that_has_no_room_is_not_adopted(
 # The folder.
 
 
-async def test_nobody_else_can_look_into_the_cache(
-    tmp_path: Path, version_of: Versions, content_of: Contents
-) -> None:
+async def test_nobody_else_can_look_into_the_cache(tmp_path: Path) -> None:
     old = os.umask(0)
     try:
         path = await one_file(tmp_path / "cache", version_of(b"abc"), b"abc")
@@ -811,10 +738,7 @@ async def test_a_folder_that_cannot_be_used_is_said_so(tmp_path: Path) -> None:
 
 
 async def test_a_disk_that_takes_no_records_is_no_error(
-    tmp_path: Path,
-    version_of: Versions,
-    content_of: Contents,
-    caplog: pytest.LogCaptureFixture,
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     data = content_of(100_000)
     async with open_store(tmp_path / "cache", max_bytes=PLENTY) as store:

@@ -11,6 +11,7 @@ import pytest
 import trio
 import trio.testing
 from support.bodies import FakeSource, Fault
+from support.contents import content_of, same, version_of
 
 from icatfs.content.plan import Limits
 from icatfs.content.store import ContentStore, open_store
@@ -29,15 +30,12 @@ from icatfs.errors import (
 from icatfs.values import ContentVersion, DatafileId
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from trio.testing import MockClock
 
     from icatfs.content.store import CacheFile
-
-    Versions = Callable[..., ContentVersion]
-    Contents = Callable[..., bytes]
 
 MIB = 2**20
 KIB = 2**10
@@ -68,17 +66,10 @@ async def read_all(
     return b"".join(parts)
 
 
-def same(one: bytes, other: bytes) -> bool:
-    """Whether they are equal; pytest would take minutes to show the difference."""
-    return one == other
-
-
 # Reading.
 
 
-async def test_a_file_is_read_in_one_stream(
-    autojump_clock: MockClock, store: ContentStore, version_of: Versions, content_of: Contents
-) -> None:
+async def test_a_file_is_read_in_one_stream(autojump_clock: MockClock, store: ContentStore) -> None:
     data = content_of(10 * MIB + 123)
     source = FakeSource(data)
     async with open_transfer(source) as transfer:
@@ -92,7 +83,7 @@ async def test_a_file_is_read_in_one_stream(
 
 
 async def test_a_content_that_is_dropped_while_its_stream_is_closed_comes_again(
-    autojump_clock: MockClock, store: ContentStore, version_of: Versions, content_of: Contents
+    autojump_clock: MockClock, store: ContentStore
 ) -> None:
     """All of it had come, and was to be compared next."""
     data = content_of(MIB)
@@ -110,7 +101,7 @@ async def test_a_content_that_is_dropped_while_its_stream_is_closed_comes_again(
 
 
 async def test_an_empty_file_needs_no_request(
-    autojump_clock: MockClock, store: ContentStore, version_of: Versions
+    autojump_clock: MockClock, store: ContentStore
 ) -> None:
     source = FakeSource(b"")
     async with open_transfer(source) as transfer:
@@ -119,7 +110,7 @@ async def test_an_empty_file_needs_no_request(
 
 
 async def test_reads_beyond_the_end_are_clipped(
-    autojump_clock: MockClock, store: ContentStore, version_of: Versions, content_of: Contents
+    autojump_clock: MockClock, store: ContentStore
 ) -> None:
     data = content_of(1000)
     async with open_transfer(FakeSource(data)) as transfer:
@@ -130,7 +121,7 @@ async def test_reads_beyond_the_end_are_clipped(
 
 
 async def test_a_stream_reads_on_to_the_end_of_a_file_that_fits_its_window(
-    autojump_clock: MockClock, store: ContentStore, version_of: Versions, content_of: Contents
+    autojump_clock: MockClock, store: ContentStore
 ) -> None:
     data = content_of(5 * MIB)
     source = FakeSource(data)
@@ -145,7 +136,7 @@ async def test_a_stream_reads_on_to_the_end_of_a_file_that_fits_its_window(
 
 
 async def test_a_stream_closes_a_window_ahead_of_its_reader(
-    autojump_clock: MockClock, store: ContentStore, version_of: Versions, content_of: Contents
+    autojump_clock: MockClock, store: ContentStore
 ) -> None:
     data = content_of(16 * MIB)
     source = FakeSource(data)
@@ -160,7 +151,7 @@ async def test_a_stream_closes_a_window_ahead_of_its_reader(
 
 
 async def test_windows_double_for_a_slow_sequential_reader(
-    autojump_clock: MockClock, store: ContentStore, version_of: Versions, content_of: Contents
+    autojump_clock: MockClock, store: ContentStore
 ) -> None:
     data = content_of(60 * MIB)
     source = FakeSource(data)
@@ -173,7 +164,7 @@ async def test_windows_double_for_a_slow_sequential_reader(
 
 
 async def test_fifty_readers_share_one_stream(
-    autojump_clock: MockClock, store: ContentStore, version_of: Versions, content_of: Contents
+    autojump_clock: MockClock, store: ContentStore
 ) -> None:
     data = content_of(2 * MIB)
     source = FakeSource(data, pace_s=0.01)
@@ -191,7 +182,7 @@ async def test_fifty_readers_share_one_stream(
 
 
 async def test_requests_of_the_kernel_out_of_order_make_one_stream(
-    autojump_clock: MockClock, store: ContentStore, version_of: Versions, content_of: Contents
+    autojump_clock: MockClock, store: ContentStore
 ) -> None:
     data = content_of(MIB)
     source = FakeSource(data, latency_s=0.05)
@@ -203,7 +194,7 @@ async def test_requests_of_the_kernel_out_of_order_make_one_stream(
 
 
 async def test_a_distant_read_gets_a_stream_of_its_own(
-    autojump_clock: MockClock, store: ContentStore, version_of: Versions, content_of: Contents
+    autojump_clock: MockClock, store: ContentStore
 ) -> None:
     data = content_of(20 * MIB)
     source = FakeSource(data, pace_s=0.01)
@@ -218,7 +209,7 @@ async def test_a_distant_read_gets_a_stream_of_its_own(
 
 
 async def test_a_seek_takes_the_place_of_streams_that_only_read_ahead(
-    autojump_clock: MockClock, store: ContentStore, version_of: Versions, content_of: Contents
+    autojump_clock: MockClock, store: ContentStore
 ) -> None:
     data = content_of(20 * MIB)
     source = FakeSource(data, pace_s=0.1)
@@ -233,7 +224,7 @@ async def test_a_seek_takes_the_place_of_streams_that_only_read_ahead(
 
 
 async def test_each_byte_is_fetched_once_by_two_streams_that_meet(
-    autojump_clock: MockClock, store: ContentStore, version_of: Versions, content_of: Contents
+    autojump_clock: MockClock, store: ContentStore
 ) -> None:
     data = content_of(12 * MIB)
     source = FakeSource(data, pace_s=0.01)
@@ -249,7 +240,7 @@ async def test_each_byte_is_fetched_once_by_two_streams_that_meet(
 
 
 async def test_what_is_there_already_is_not_fetched_again(
-    autojump_clock: MockClock, store: ContentStore, version_of: Versions, content_of: Contents
+    autojump_clock: MockClock, store: ContentStore
 ) -> None:
     data = content_of(12 * MIB)
     source = FakeSource(data)
@@ -266,7 +257,7 @@ async def test_what_is_there_already_is_not_fetched_again(
 
 
 async def test_streams_are_bounded_and_everybody_gets_his_turn(
-    autojump_clock: MockClock, store: ContentStore, version_of: Versions, content_of: Contents
+    autojump_clock: MockClock, store: ContentStore
 ) -> None:
     datas = {number: content_of(3 * MIB, number) for number in range(10)}
     source = FakeSource(lambda version: datas[version.datafile], pace_s=0.1)
@@ -284,7 +275,7 @@ async def test_streams_are_bounded_and_everybody_gets_his_turn(
 
 
 async def test_a_long_stream_gives_way_after_its_turn(
-    autojump_clock: MockClock, store: ContentStore, version_of: Versions, content_of: Contents
+    autojump_clock: MockClock, store: ContentStore
 ) -> None:
     datas = {number: content_of(40 * MIB, number) for number in range(3)}
     source = FakeSource(lambda version: datas[version.datafile], pace_s=0.1)
@@ -305,7 +296,7 @@ async def test_a_long_stream_gives_way_after_its_turn(
 
 
 async def test_everybody_is_served_where_a_stream_takes_longer_than_a_turn_to_begin(
-    autojump_clock: MockClock, store: ContentStore, version_of: Versions, content_of: Contents
+    autojump_clock: MockClock, store: ContentStore
 ) -> None:
     data = content_of(MIB)
     source = FakeSource(data, latency_s=12.0)
@@ -321,7 +312,7 @@ async def test_everybody_is_served_where_a_stream_takes_longer_than_a_turn_to_be
 
 
 async def test_a_stream_nobody_has_open_ends_soon(
-    autojump_clock: MockClock, store: ContentStore, version_of: Versions, content_of: Contents
+    autojump_clock: MockClock, store: ContentStore
 ) -> None:
     data = content_of(20 * MIB)
     source = FakeSource(data, pace_s=1.0)
@@ -336,7 +327,7 @@ async def test_a_stream_nobody_has_open_ends_soon(
 
 
 async def test_a_size_not_known_is_learnt_by_fetching_the_whole(
-    autojump_clock: MockClock, store: ContentStore, version_of: Versions, content_of: Contents
+    autojump_clock: MockClock, store: ContentStore
 ) -> None:
     data = content_of(3 * MIB + 5)
     source = FakeSource(data, declares=False)
@@ -353,7 +344,7 @@ async def test_a_size_not_known_is_learnt_by_fetching_the_whole(
 
 
 async def test_a_cancelled_waiter_harms_nobody(
-    autojump_clock: MockClock, store: ContentStore, version_of: Versions, content_of: Contents
+    autojump_clock: MockClock, store: ContentStore
 ) -> None:
     data = content_of(2 * MIB)
     source = FakeSource(data, pace_s=0.05)
@@ -369,7 +360,7 @@ async def test_a_cancelled_waiter_harms_nobody(
 
 
 async def test_after_the_only_waiter_was_cancelled_nothing_is_left_behind(
-    autojump_clock: MockClock, store: ContentStore, version_of: Versions, content_of: Contents
+    autojump_clock: MockClock, store: ContentStore
 ) -> None:
     data = content_of(2 * MIB)
     source = FakeSource(data, latency_s=1.0, pace_s=0.01)
@@ -397,11 +388,7 @@ async def test_after_the_only_waiter_was_cancelled_nothing_is_left_behind(
     ],
 )
 async def test_a_refusal_is_told_to_everybody_who_waits(
-    autojump_clock: MockClock,
-    store: ContentStore,
-    version_of: Versions,
-    content_of: Contents,
-    error: Exception,
+    autojump_clock: MockClock, store: ContentStore, error: Exception
 ) -> None:
     data = content_of(MIB)
     assert isinstance(error, (DataArchived, Busy, AccessDenied, FacilityUnreachable)) or True
@@ -423,9 +410,7 @@ async def test_a_refusal_is_told_to_everybody_who_waits(
         await transfer.ensure(file, 0, 100)
 
 
-async def test_who_waits_at_the_end_is_told(
-    autojump_clock: MockClock, store: ContentStore, version_of: Versions, content_of: Contents
-) -> None:
+async def test_who_waits_at_the_end_is_told(autojump_clock: MockClock, store: ContentStore) -> None:
     data = content_of(MIB)
     file = store.open(version_of(data))
     told = trio.Event()
@@ -445,7 +430,7 @@ async def test_who_waits_at_the_end_is_told(
 
 
 async def test_a_cancelled_transfer_leaves_no_waiter_and_no_stream(
-    autojump_clock: MockClock, store: ContentStore, version_of: Versions, content_of: Contents
+    autojump_clock: MockClock, store: ContentStore
 ) -> None:
     data = content_of(MIB)
     source = FakeSource(data, pace_s=1.0)
@@ -463,13 +448,7 @@ async def test_a_cancelled_transfer_leaves_no_waiter_and_no_stream(
 @pytest.mark.parametrize("size", [5, 70_000, 3 * MIB])
 @pytest.mark.parametrize("kind", ["break_at", "end_at", "stall_at"])
 async def test_a_stream_that_ends_early_is_resumed_where_it_was(
-    autojump_clock: MockClock,
-    store: ContentStore,
-    version_of: Versions,
-    content_of: Contents,
-    declares: bool,
-    size: int,
-    kind: str,
+    autojump_clock: MockClock, store: ContentStore, declares: bool, size: int, kind: str
 ) -> None:
     data = content_of(size)
     half = size // 2
@@ -483,7 +462,7 @@ async def test_a_stream_that_ends_early_is_resumed_where_it_was(
 
 
 async def test_files_that_are_too_short_are_found_so_while_others_want_their_streams(
-    autojump_clock: MockClock, store: ContentStore, version_of: Versions, content_of: Contents
+    autojump_clock: MockClock, store: ContentStore
 ) -> None:
     data = content_of(MIB)
     source = FakeSource(data, always=Fault(stall_at=1000))
@@ -504,7 +483,7 @@ async def test_files_that_are_too_short_are_found_so_while_others_want_their_str
 
 
 async def test_a_stream_may_break_as_often_as_it_likes_while_it_makes_progress(
-    autojump_clock: MockClock, store: ContentStore, version_of: Versions, content_of: Contents
+    autojump_clock: MockClock, store: ContentStore
 ) -> None:
     data = content_of(2 * MIB)
     faults = [Fault(break_at=at) for at in range(65536, 2 * MIB, 65536)]
@@ -515,7 +494,7 @@ async def test_a_stream_may_break_as_often_as_it_likes_while_it_makes_progress(
 
 
 async def test_without_progress_it_is_given_up(
-    autojump_clock: MockClock, store: ContentStore, version_of: Versions, content_of: Contents
+    autojump_clock: MockClock, store: ContentStore
 ) -> None:
     data = content_of(MIB)
     source = FakeSource(data, always=Fault(break_at=100_000))
@@ -528,7 +507,7 @@ async def test_without_progress_it_is_given_up(
 
 
 async def test_a_network_that_is_gone_for_a_while_is_survived(
-    autojump_clock: MockClock, store: ContentStore, version_of: Versions, content_of: Contents
+    autojump_clock: MockClock, store: ContentStore
 ) -> None:
     data = content_of(MIB)
     gone = Fault(refuse=FacilityUnreachable("no connection"))
@@ -540,12 +519,7 @@ async def test_a_network_that_is_gone_for_a_while_is_survived(
 
 @pytest.mark.parametrize("kind", ["end_at", "stall_at"])
 async def test_a_stored_file_that_is_too_short_is_damaged_and_readable_as_far_as_it_goes(
-    autojump_clock: MockClock,
-    store: ContentStore,
-    version_of: Versions,
-    content_of: Contents,
-    kind: str,
-    caplog: pytest.LogCaptureFixture,
+    autojump_clock: MockClock, store: ContentStore, kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     data = content_of(MIB)
     source = FakeSource(data, always=Fault(**{kind: 500_000}))  # type: ignore[arg-type]
@@ -567,7 +541,7 @@ async def test_a_stored_file_that_is_too_short_is_damaged_and_readable_as_far_as
 
 
 async def test_a_server_that_ignores_ranges_is_read_from_the_beginning(
-    autojump_clock: MockClock, store: ContentStore, version_of: Versions, content_of: Contents
+    autojump_clock: MockClock, store: ContentStore
 ) -> None:
     data = content_of(4 * MIB)
     source = FakeSource(data, [Fault(break_at=MIB)], always=Fault(ignore_range=True))
@@ -578,7 +552,7 @@ async def test_a_server_that_ignores_ranges_is_read_from_the_beginning(
 
 
 async def test_a_client_that_refuses_a_200_to_a_range_is_asked_from_the_beginning(
-    autojump_clock: MockClock, store: ContentStore, version_of: Versions, content_of: Contents
+    autojump_clock: MockClock, store: ContentStore
 ) -> None:
     data = content_of(4 * MIB)
     refused = Fault(refuse=ProtocolError("HTTP 200 when asked from byte 1048576 on"))
@@ -590,7 +564,7 @@ async def test_a_client_that_refuses_a_200_to_a_range_is_asked_from_the_beginnin
 
 
 async def test_a_corrupt_byte_is_noticed_and_fetched_again(
-    autojump_clock: MockClock, store: ContentStore, version_of: Versions, content_of: Contents
+    autojump_clock: MockClock, store: ContentStore
 ) -> None:
     data = content_of(3 * MIB)
     source = FakeSource(data, [Fault(corrupt_at=MIB)])
@@ -604,11 +578,7 @@ async def test_a_corrupt_byte_is_noticed_and_fetched_again(
 
 
 async def test_a_sequential_reader_of_a_damaged_file_never_reaches_its_end(
-    autojump_clock: MockClock,
-    store: ContentStore,
-    version_of: Versions,
-    content_of: Contents,
-    caplog: pytest.LogCaptureFixture,
+    autojump_clock: MockClock, store: ContentStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     data = content_of(3 * MIB)
     source = FakeSource(data, always=Fault(corrupt_at=MIB))
@@ -633,8 +603,6 @@ async def test_a_sequential_reader_of_a_damaged_file_never_reaches_its_end(
 async def test_more_bytes_than_the_catalogue_says_are_damage(
     autojump_clock: MockClock,
     store: ContentStore,
-    version_of: Versions,
-    content_of: Contents,
     caplog: pytest.LogCaptureFixture,
     declares: bool,
     checksum: str | None,
@@ -649,11 +617,7 @@ async def test_more_bytes_than_the_catalogue_says_are_damage(
 
 
 async def test_a_surplus_piece_is_noticed_though_a_length_was_announced(
-    autojump_clock: MockClock,
-    store: ContentStore,
-    version_of: Versions,
-    content_of: Contents,
-    caplog: pytest.LogCaptureFixture,
+    autojump_clock: MockClock, store: ContentStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     data = content_of(MIB + 7)
     source = FakeSource(data, always=Fault(surplus=70_000))
@@ -665,12 +629,7 @@ async def test_a_surplus_piece_is_noticed_though_a_length_was_announced(
 
 @pytest.mark.parametrize("announced", [0, MIB - 1, MIB + 1])
 async def test_an_announced_length_that_is_not_the_catalogues_is_damage(
-    autojump_clock: MockClock,
-    store: ContentStore,
-    version_of: Versions,
-    content_of: Contents,
-    caplog: pytest.LogCaptureFixture,
-    announced: int,
+    autojump_clock: MockClock, store: ContentStore, caplog: pytest.LogCaptureFixture, announced: int
 ) -> None:
     data = content_of(MIB)
     source = FakeSource(data, always=Fault(announce=announced))
@@ -681,11 +640,7 @@ async def test_an_announced_length_that_is_not_the_catalogues_is_damage(
 
 
 async def test_a_file_of_unknown_size_is_held_against_its_checksum(
-    autojump_clock: MockClock,
-    store: ContentStore,
-    version_of: Versions,
-    content_of: Contents,
-    caplog: pytest.LogCaptureFixture,
+    autojump_clock: MockClock, store: ContentStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     data = content_of(MIB)
     source = FakeSource(data, [Fault(end_at=1000)], declares=False)
@@ -702,7 +657,7 @@ async def test_a_file_of_unknown_size_is_held_against_its_checksum(
 
 
 async def test_an_archived_file_in_the_middle_of_a_resume_is_told(
-    autojump_clock: MockClock, store: ContentStore, version_of: Versions, content_of: Contents
+    autojump_clock: MockClock, store: ContentStore
 ) -> None:
     data = content_of(MIB)
     faults = [Fault(break_at=1000), Fault(refuse=DataArchived("in the archive"))]
@@ -717,7 +672,7 @@ async def test_an_archived_file_in_the_middle_of_a_resume_is_told(
 
 
 async def test_a_file_larger_than_the_cache_is_read_in_order(
-    autojump_clock: MockClock, tmp_path: Path, version_of: Versions, content_of: Contents
+    autojump_clock: MockClock, tmp_path: Path
 ) -> None:
     data = content_of(40 * MIB)
     source = FakeSource(data)
@@ -731,11 +686,7 @@ async def test_a_file_larger_than_the_cache_is_read_in_order(
 
 
 async def test_a_corrupt_file_larger_than_the_cache_is_noticed_at_its_end(
-    autojump_clock: MockClock,
-    tmp_path: Path,
-    version_of: Versions,
-    content_of: Contents,
-    caplog: pytest.LogCaptureFixture,
+    autojump_clock: MockClock, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     data = content_of(20 * MIB)
     source = FakeSource(data, always=Fault(corrupt_at=5))
@@ -750,7 +701,7 @@ async def test_a_corrupt_file_larger_than_the_cache_is_noticed_at_its_end(
 
 
 async def test_without_room_on_the_disk_everything_can_still_be_read(
-    autojump_clock: MockClock, tmp_path: Path, version_of: Versions, content_of: Contents
+    autojump_clock: MockClock, tmp_path: Path
 ) -> None:
     data = content_of(12 * MIB)
     source = FakeSource(data)

@@ -7,20 +7,17 @@ import sqlite3
 from typing import TYPE_CHECKING
 
 import pytest
+from support.contents import content_of, version_of
 
 from icatfs.content import upkeep
 from icatfs.content.store import ContentStore, open_store
 from icatfs.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from icatfs.content.upkeep import Verified
     from icatfs.values import ContentVersion
-
-    Versions = Callable[..., ContentVersion]
-    Contents = Callable[..., bytes]
 
 MIB = 2**20
 PLENTY = 2**40
@@ -65,9 +62,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "cache" / "0123456789abcdef"
 
 
-async def test_a_folder_says_whose_it_is_and_how_much_is_in_it(
-    folder: Path, version_of: Versions, content_of: Contents
-) -> None:
+async def test_a_folder_says_whose_it_is_and_how_much_is_in_it(folder: Path) -> None:
     async with open_store(folder, max_bytes=PLENTY, server=SERVER, user=USER) as store:
         fill(store, version_of(content_of(100_000)), content_of(100_000))
         await store.save()
@@ -83,9 +78,7 @@ async def test_a_folder_says_whose_it_is_and_how_much_is_in_it(
     assert upkeep.folders(folder.parent) == [folder]
 
 
-async def test_looking_changes_nothing(
-    folder: Path, version_of: Versions, content_of: Contents
-) -> None:
+async def test_looking_changes_nothing(folder: Path) -> None:
     async with open_store(folder, max_bytes=PLENTY) as store:
         fill(store, version_of(content_of(100_000)), content_of(100_000))
     before = times(folder)
@@ -93,9 +86,7 @@ async def test_looking_changes_nothing(
     assert times(folder) == before
 
 
-async def test_a_cache_nobody_uses_is_emptied(
-    folder: Path, version_of: Versions, content_of: Contents
-) -> None:
+async def test_a_cache_nobody_uses_is_emptied(folder: Path) -> None:
     data = content_of(100_000)
     async with open_store(folder, max_bytes=PLENTY, server=SERVER, user=USER) as store:
         for number in range(120):
@@ -112,9 +103,7 @@ async def test_a_cache_nobody_uses_is_emptied(
         assert store.holds(version_of(data))
 
 
-async def test_what_a_mount_has_open_stays_and_it_goes_on(
-    folder: Path, version_of: Versions, content_of: Contents
-) -> None:
+async def test_what_a_mount_has_open_stays_and_it_goes_on(folder: Path) -> None:
     data = content_of(3 * MIB)
     async with open_store(folder, max_bytes=PLENTY) as store:
         for number in range(5):
@@ -140,7 +129,7 @@ async def test_what_a_mount_has_open_stays_and_it_goes_on(
 
 
 async def test_what_was_cleared_before_it_was_recorded_is_no_room_that_is_lost(
-    folder: Path, version_of: Versions, content_of: Contents
+    folder: Path,
 ) -> None:
     data = content_of(3 * MIB)
     async with open_store(folder, max_bytes=PLENTY) as store:
@@ -169,9 +158,7 @@ async def test_what_was_cleared_before_it_was_recorded_is_no_room_that_is_lost(
         assert store.status().files == 0
 
 
-async def test_what_is_right_is_found_right(
-    folder: Path, version_of: Versions, content_of: Contents
-) -> None:
+async def test_what_is_right_is_found_right(folder: Path) -> None:
     data = content_of(3 * MIB + 7)
     async with open_store(folder, max_bytes=PLENTY) as store:
         fill(store, version_of(data), data)
@@ -186,9 +173,7 @@ async def test_what_is_right_is_found_right(
     assert verified.bytes == 2 * len(data) + MIB + 5
 
 
-async def test_altered_bytes_are_found_in_whole_files_and_in_parts(
-    folder: Path, version_of: Versions, content_of: Contents
-) -> None:
+async def test_altered_bytes_are_found_in_whole_files_and_in_parts(folder: Path) -> None:
     data = content_of(3 * MIB + 7)
     async with open_store(folder, max_bytes=PLENTY) as store:
         for number in (5, 6):
@@ -212,9 +197,7 @@ async def test_altered_bytes_are_found_in_whole_files_and_in_parts(
     assert verify(folder).wrong == []
 
 
-async def test_a_file_cut_short_a_torn_record_and_a_wrong_whole_are_found(
-    folder: Path, version_of: Versions, content_of: Contents
-) -> None:
+async def test_a_file_cut_short_a_torn_record_and_a_wrong_whole_are_found(folder: Path) -> None:
     data = content_of(100_000)
     async with open_store(folder, max_bytes=PLENTY) as store:
         for number in (5, 6, 7):
@@ -237,7 +220,7 @@ async def test_a_file_cut_short_a_torn_record_and_a_wrong_whole_are_found(
 
 
 async def test_what_a_mount_reads_is_compared_and_what_it_writes_is_left_to_it(
-    folder: Path, version_of: Versions, content_of: Contents
+    folder: Path,
 ) -> None:
     data = content_of(3 * MIB)
     async with open_store(folder, max_bytes=PLENTY) as store:
@@ -258,7 +241,7 @@ async def test_what_a_mount_reads_is_compared_and_what_it_writes_is_left_to_it(
 
 
 async def test_a_cache_of_another_version_is_counted_and_left_alone_while_it_is_in_use(
-    folder: Path, version_of: Versions, content_of: Contents
+    folder: Path,
 ) -> None:
     data = content_of(100_000)
     async with open_store(folder, max_bytes=PLENTY) as store:
