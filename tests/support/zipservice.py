@@ -16,6 +16,7 @@ from icatfs.content.foresight import Contents
 from icatfs.content.store import ContentStore, open_store
 from icatfs.errors import IcatfsError
 from icatfs.values import ContentVersion, DatafileId, DatasetId
+from support.contents import fill
 from support.zips import Member, zipped
 
 if TYPE_CHECKING:
@@ -152,11 +153,7 @@ class Service:
             self.bulk.missed(dataset, version_of(number))
 
     def keep(self, number: int) -> None:
-        file = self.store.open(version_of(number))
-        file.pwrite(0, data_of(number))
-        if file.unproved:
-            file.settle()
-        file.close()
+        fill(self.store, version_of(number), data_of(number))
 
     def held(self) -> set[int]:
         return {number for number in range(COUNT) if self.store.holds(version_of(number))}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 from support.bodies import FakeSource, Fault
-from support.contents import content_of, version_of
+from support.contents import content_of, version_of, whole
 
 from icatfs.content.store import ContentStore, open_store
 from icatfs.content.stream import Carrier, Suspicion
@@ -92,15 +92,6 @@ class Run:
             return self.carrier.position < stop
 
         await self.carrier.carry(goes_on)
-
-
-def whole(file: CacheFile, size: int) -> bytes:
-    """All of the file, which must be there."""
-    if file.unproved:
-        assert file.crc == file.version.crc32
-        file.settle()
-    assert file.missing(0, size) is None
-    return file.pread(0, size)
 
 
 # Going on, and stopping.

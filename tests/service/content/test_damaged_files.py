@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from support.cachefolders import COST, MIB, PLENTY, alter, on_disk, version
-from support.contents import content_of, version_of
+from support.contents import content_of, fill, settle, version_of
 
 from icatfs.content import disk, upkeep
 from icatfs.content.store import open_store
@@ -25,14 +25,6 @@ SIZE = 3 * MIB + 5000
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return tmp_path / "cache"
-
-
-def fill(store: ContentStore, version: ContentVersion, data: bytes) -> None:
-    file = store.open(version)
-    file.pwrite(0, data)
-    if file.unproved:
-        file.settle()
-    file.close()
 
 
 def data_file(folder: Path, datafile: int) -> Path:
@@ -58,9 +50,7 @@ def read_all(store: ContentStore, version: ContentVersion, data: bytes) -> int:
             first, last = gap
             fetched += last - first
             file.pwrite(first, data[first:last])
-            if file.unproved:
-                assert file.crc == version.crc32
-                file.settle()
+            settle(file)
         assert file.pread(start, stop - start) == data[start:stop]
     assert file.withdrawals == 0, "nobody was given a wrong byte"
     file.close()

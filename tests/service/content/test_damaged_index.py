@@ -8,7 +8,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
-from support.contents import version_of
+from support.contents import fill, version_of
 
 from icatfs.content.books import Home, home_of
 from icatfs.content.store import open_store
@@ -24,10 +24,7 @@ async def made(folder: Path) -> bytes:
     """A cache with a few files; its index."""
     async with open_store(folder, max_bytes=PLENTY) as store:
         for number, data in DATA.items():
-            file = store.open(version_of(data, number))
-            file.pwrite(0, data)
-            file.settle()
-            file.close()
+            fill(store, version_of(data, number), data)
     return (folder / "index.sqlite").read_bytes()
 
 

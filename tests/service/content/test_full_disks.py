@@ -20,7 +20,7 @@ from support.cachefolders import (
     until,
     version,
 )
-from support.contents import content_of, version_of
+from support.contents import content_of, settle, version_of
 
 from icatfs.content.chunks import Piece, cut
 from icatfs.content.store import open_store
@@ -57,9 +57,7 @@ def stream(file: CacheFile, data: bytes, start: int = 0, piece: int = 64 * KIB) 
     for offset in range(start, len(data), piece):
         part = data[offset : offset + piece]
         file.pwrite(offset, part)
-        if file.unproved:
-            assert file.crc == file.version.crc32
-            file.settle()
+        settle(file)
         assert file.missing(offset, offset + len(part)) is None
         assert file.pread(offset, len(part)) == part
 

@@ -14,7 +14,7 @@ import pytest
 import trio
 import trio.testing
 from support.books import Books
-from support.contents import content_of, same, version_of
+from support.contents import content_of, same, version_of, whole
 from support.hauling import Hauler, Load, Trip
 
 from icatfs.content.cached import Cached
@@ -79,15 +79,6 @@ class Haul:
             return self.carrier.position < stop
 
         await self.carrier.carry(goes_on)
-
-
-def whole(file: CacheFile, size: int) -> bytes:
-    """All of the file, which must be there."""
-    if file.unproved:
-        assert file.crc == file.version.crc32
-        file.settle()
-    assert file.missing(0, size) is None
-    return file.pread(0, size)
 
 
 def ranges(load: Load) -> list[tuple[int, int]]:

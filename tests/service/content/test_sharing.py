@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import trio
 from support.cachefolders import on_disk
-from support.contents import content_of, version_of
+from support.contents import content_of, fill, version_of
 
 from icatfs.content.ownership import Tenancy, share_folder
 from icatfs.content.store import ContentStore, open_store
@@ -22,15 +22,6 @@ if TYPE_CHECKING:
 
 MIB = 2**20
 PLENTY = 2**40
-
-
-def fill(store: ContentStore, version: ContentVersion, data: bytes) -> None:
-    """Cache the whole content."""
-    file = store.open(version)
-    file.pwrite(0, data)
-    if file.unproved:
-        file.settle()
-    file.close()
 
 
 def holds(store: ContentStore, version: ContentVersion, data: bytes) -> bool:

@@ -14,7 +14,7 @@ import pytest
 import trio
 import trio.testing
 from support.cachefolders import on_disk
-from support.contents import content_of, version_of
+from support.contents import content_of, fill, settle, version_of, write
 
 from icatfs.content.store import CacheFile, ContentStore, open_store
 from icatfs.errors import ConfigError
@@ -25,21 +25,6 @@ if TYPE_CHECKING:
 
 MIB = 2**20
 PLENTY = 2**40
-
-
-def fill(store: ContentStore, version: ContentVersion, data: bytes) -> None:
-    """Cache the whole content."""
-    file = store.open(version)
-    write(file, data)
-    file.close()
-
-
-def write(file: CacheFile, data: bytes, start: int = 0, piece: int = 65536) -> None:
-    for offset in range(start, len(data), piece):
-        file.pwrite(offset, data[offset : offset + piece])
-    if file.unproved:
-        assert file.crc == file.version.crc32
-        file.settle()
 
 
 def holds(store: ContentStore, version: ContentVersion) -> bool:
@@ -304,9 +289,7 @@ async def test_a_file_larger_than_the_cache_passes_through_it(tmp_path: Path) ->
         file = store.open(version_of(data))
         for offset in range(0, len(data), 65536):
             file.pwrite(offset, data[offset : offset + 65536])
-            if file.unproved:
-                assert file.crc == version_of(data).crc32
-                file.settle()
+            settle(file)
             assert file.missing(offset, offset + 65536) is None
             assert file.pread(offset, 65536) == data[offset : offset + 65536]
             assert store.status().used_bytes <= 8 * MIB
@@ -419,8 +402,7 @@ async def test_a_full_disk_is_no_error(small_disk: Path) -> None:
         file = store.open(version_of(data))
         for offset in range(0, len(data), 65536):
             file.pwrite(offset, data[offset : offset + 65536])
-            if file.unproved:
-                file.settle()
+            settle(file)
             assert file.missing(offset, offset + 65536) is None
             assert file.pread(offset, 65536) == data[offset : offset + 65536]
         file.close()
@@ -434,8 +416,7 @@ async def test_a_disk_filled_by_somebody_else_is_no_error(small_disk: Path) -> N
             file = store.open(version_of(data, number))
             for offset in range(0, len(data), 65536):
                 file.pwrite(offset, data[offset : offset + 65536])
-                if file.unproved:
-                    file.settle()
+                settle(file)
                 assert file.missing(offset, offset + 65536) is None
                 assert file.pread(offset, 65536) == data[offset : offset + 65536]
             file.close()

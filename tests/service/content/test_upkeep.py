@@ -7,29 +7,20 @@ import sqlite3
 from typing import TYPE_CHECKING
 
 import pytest
-from support.contents import content_of, version_of
+from support.contents import content_of, fill, version_of
 
 from icatfs.content import upkeep
-from icatfs.content.store import ContentStore, open_store
+from icatfs.content.store import open_store
 from icatfs.errors import ConfigError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from icatfs.content.upkeep import Verified
-    from icatfs.values import ContentVersion
 
 MIB = 2**20
 PLENTY = 2**40
 SERVER, USER = "https://icat.example.org/icat", "db/nbour"
-
-
-def fill(store: ContentStore, version: ContentVersion, data: bytes) -> None:
-    file = store.open(version)
-    file.pwrite(0, data)
-    if file.unproved:
-        file.settle()
-    file.close()
 
 
 def flip(path: Path, offset: int) -> None:
