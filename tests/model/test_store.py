@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 import trio
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
+from support.disks import flip
 
 from icatfs.content.chunks import Piece, cut
 from icatfs.content.store import CacheFile, ContentStore, open_store
@@ -231,15 +232,6 @@ class World:
             for number in range(len(SIZES)):
                 self._open(mount, number)
                 self._compare(mount.handles[-1], 0, SIZES[number])
-
-
-def flip(path: Path, place: int) -> None:
-    """Alter one bit."""
-    with open(path, "r+b") as file:
-        file.seek(place)
-        (byte,) = file.read(1)
-        file.seek(place)
-        file.write(bytes([byte ^ 1]))
 
 
 def spoil_row(path: Path, dice: random.Random) -> None:

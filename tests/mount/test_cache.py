@@ -15,6 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from support.disks import flip
 from support.mounts import Mounts, until
 
 from icatfs.catalogue.kept import Kept, KeptListings
@@ -277,14 +278,6 @@ def test_what_one_mount_fetched_the_other_reads_without_a_request(
 
 
 # Bytes that the disk altered.
-
-
-def flip(path: Path, offset: int) -> None:
-    with path.open("r+b") as file:
-        file.seek(offset)
-        (byte,) = file.read(1)
-        file.seek(offset)
-        file.write(bytes([byte ^ 8]))
 
 
 def parts_of_a_huge_file(point: Path, offsets: Sequence[int]) -> list[bytes]:

@@ -1,4 +1,4 @@
-"""Small disks."""
+"""Disks that are small, fail, or alter what was written."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
 
 _FIEMAP = 0xC020660B
 _EXTENTS_AT_MOST = 64
@@ -32,6 +31,15 @@ def is_delayed(path: Path) -> bool:
     count = _HEAD.unpack_from(answer)[3]
     extents = (_EXTENT.unpack_from(answer, _HEAD.size + one * _EXTENT.size) for one in range(count))
     return any(flags & _DELAYED for *_, flags, _, _, _ in extents)
+
+
+def flip(path: Path, place: int) -> None:
+    """Alter one bit of the byte there."""
+    with path.open("r+b") as file:
+        file.seek(place)
+        (byte,) = file.read(1)
+        file.seek(place)
+        file.write(bytes([byte ^ 1]))
 
 
 class Disk:

@@ -10,6 +10,8 @@ import os
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
+from support.disks import flip
+
 if TYPE_CHECKING:
     import random
     from collections.abc import Iterator
@@ -105,9 +107,6 @@ def flip_a_bit(path: Path, dice: random.Random | None = None) -> None:
     """One bit of a file, in its middle or anywhere, is no more what it was."""
     size = path.stat().st_size
     place = size // 2 if dice is None else dice.randrange(max(size, 1))
-    with open(path, "r+b") as stream:
-        stream.seek(place)
-        byte = stream.read(1)
-        stream.seek(place)
+    if size:
         with suppress(OSError):  # a hole, on a disk that is full
-            stream.write(bytes([byte[0] ^ 1]) if byte else b"")
+            flip(path, place)

@@ -17,6 +17,7 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from support.books import MARK, Books
+from support.disks import flip
 
 from icatfs.content.cached import Cached
 from icatfs.content.cachefile import CacheFile
@@ -72,13 +73,9 @@ def reopened(books: Books, record: Record | None, *, is_own: bool = True) -> Cac
     return cached
 
 
-def flip(books: Books, place: int) -> None:
+def data_file(books: Books) -> Path:
     (path,) = books.folder.iterdir()
-    with path.open("r+b") as file:
-        file.seek(place)
-        (byte,) = file.read(1)
-        file.seek(place)
-        file.write(bytes([byte ^ 1]))
+    return path
 
 
 # What is here, and what is missing.
@@ -572,7 +569,7 @@ def test_what_cannot_be_renamed_is_not_given_back(books: Books) -> None:
     """A record of what is not there any more would be found after a crash."""
     cached = opened(books)
     put(cached, 0, 3 * MIB)
-    (path,) = books.folder.iterdir()
+    path = data_file(books)
     path.unlink()
     assert cached.give_back(PLENTY, 0) == 0
     assert chunks(cached) == [0, 1, 2]
@@ -707,7 +704,7 @@ def test_a_flipped_bit_is_found_by_the_first_who_wants_its_chunk(
     cached = opened(books)
     put(cached, 0, 3 * MIB)
     record = cached.detach()
-    flip(books, 2 * MIB + 5)
+    flip(data_file(books), 2 * MIB + 5)
     again = reopened(books, record)
     assert again.missing(0, MIB) is None
     assert again.missing(0, PLENTY) == (3 * MIB, SIZE), "the rest is taken on trust"
@@ -727,7 +724,7 @@ def test_a_flipped_bit_is_found_by_who_reads_without_asking(
     cached = opened(books)
     put(cached, 0, 3 * MIB)
     record = cached.detach()
-    flip(books, MIB)
+    flip(data_file(books), MIB)
     again = reopened(books, record)
     assert again.pread(MIB - 10, 20) == b""
     assert again.missing(0, SIZE) == (0, SIZE)
@@ -742,7 +739,7 @@ def test_what_was_compared_once_is_not_compared_again(books: Books) -> None:
     again.missing(0, 2 * MIB)
     seen.append(again.unchecked is None)
     assert seen == [False, True]
-    flip(books, 5)
+    flip(data_file(books), 5)
     assert again.missing(0, MIB) is None
     assert len(again.pread(0, MIB)) == MIB
 
@@ -752,7 +749,7 @@ def test_what_the_disk_does_not_give_back_is_missing(
 ) -> None:
     cached = opened(books)
     put(cached, 0, 2 * MIB)
-    (path,) = books.folder.iterdir()
+    path = data_file(books)
     os.truncate(path, MIB + 5)
     assert cached.pread(0, MIB) == DATA[:MIB]
     assert cached.pread(MIB, 100) == DATA[MIB : MIB + 5]

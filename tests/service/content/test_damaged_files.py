@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from support.cachefolders import COST, MIB, PLENTY, alter, on_disk, version
 from support.contents import content_of, fill, settle, version_of
+from support.disks import flip
 
 from icatfs.content import disk, upkeep
 from icatfs.content.store import open_store
@@ -30,15 +31,6 @@ def folder(tmp_path: Path) -> Path:
 def data_file(folder: Path, datafile: int) -> Path:
     (path,) = (folder / "data").glob(f"{datafile}-*")
     return path
-
-
-def flip(path: Path, place: int) -> None:
-    """Alter one bit."""
-    with path.open("r+b") as file:
-        file.seek(place)
-        (byte,) = file.read(1)
-        file.seek(place)
-        file.write(bytes([byte ^ 0x10]))
 
 
 def read_all(store: ContentStore, version: ContentVersion, data: bytes) -> int:

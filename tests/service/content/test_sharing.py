@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import sys
 from typing import TYPE_CHECKING
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 import trio
 from support.cachefolders import on_disk
 from support.contents import content_of, fill, version_of
+from support.disks import flip
 
 from icatfs.content.ownership import Tenancy, share_folder
 from icatfs.content.store import ContentStore, open_store
@@ -291,14 +291,6 @@ def entered(folder: Path) -> Tenancy:
 
 
 # Bytes that the disk altered.
-
-
-def flip(path: Path, offset: int) -> None:
-    """Alter one bit of a file."""
-    fd = os.open(path, os.O_RDWR)
-    byte = os.pread(fd, 1, offset)
-    os.pwrite(fd, bytes([byte[0] ^ 4]), offset)
-    os.close(fd)
 
 
 async def test_a_flipped_bit_is_found_when_it_is_first_read(

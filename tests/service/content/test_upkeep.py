@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from support.contents import content_of, fill, version_of
+from support.disks import flip
 
 from icatfs.content import upkeep
 from icatfs.content.store import open_store
@@ -21,15 +22,6 @@ if TYPE_CHECKING:
 MIB = 2**20
 PLENTY = 2**40
 SERVER, USER = "https://icat.example.org/icat", "db/nbour"
-
-
-def flip(path: Path, offset: int) -> None:
-    """Alter one bit of a file."""
-    with path.open("r+b") as file:
-        file.seek(offset)
-        (byte,) = file.read(1)
-        file.seek(offset)
-        file.write(bytes([byte ^ 1]))
 
 
 def times(folder: Path) -> dict[Path, int]:
