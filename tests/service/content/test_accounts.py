@@ -42,9 +42,8 @@ def use(store: ContentStore, held: list[CacheFile], dice: random.Random) -> None
 @pytest.mark.parametrize("budget", [2 * MIB, 5 * MIB, 100 * MIB])
 @pytest.mark.parametrize("seed", range(8))
 async def test_when_all_is_recorded_nobody_has_leased_anything(
-    tmp_path: Path, budget: int, seed: int
+    folder: Path, budget: int, seed: int
 ) -> None:
-    folder = tmp_path / "cache"
     dice = random.Random(seed)
     async with AsyncExitStack() as stack:
         users: list[tuple[ContentStore, list[CacheFile]]] = []

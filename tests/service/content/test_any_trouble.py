@@ -30,7 +30,6 @@ from icatfs.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from trio.testing import MockClock
@@ -41,12 +40,6 @@ KIB, MIB = 2**10, 2**20
 PLENTY = 2**40
 DOCUMENTED = (Busy, DataArchived, FacilityUnreachable, FacilityTimeout, Damaged, ShuttingDown)
 LIMITS = Limits(window=MIB, glance=128 * KIB, least_reach=200 * KIB, turn_s=0.5)
-
-
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[ContentStore]:
-    async with open_store(tmp_path / "cache", max_bytes=PLENTY) as opened:
-        yield opened
 
 
 class Moody(Hauler):

@@ -65,17 +65,6 @@ class Tenant:
         pass
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "cache"
-
-
-@pytest.fixture
-def shared(folder: Path) -> Iterator[tuple[Index, Tenancy]]:
-    with share(folder) as (index, tenancy):
-        yield index, tenancy
-
-
 def room_in(
     shared: tuple[Index, Tenancy], max_bytes: int, tenant: Tenant | None = None, min_free: int = 0
 ) -> Room:

@@ -26,7 +26,6 @@ from icatfs.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from trio.testing import MockClock
@@ -39,12 +38,6 @@ PLENTY = 2**40
 STALL_S = 20.0
 SIZE = 300_000
 GONE = FacilityUnreachable("no connection")
-
-
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[ContentStore]:
-    async with open_store(tmp_path / "cache", max_bytes=PLENTY) as opened:
-        yield opened
 
 
 class Timed(FakeSource):

@@ -22,11 +22,6 @@ EACH = SIZE + COST
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "cache"
-
-
-@pytest.fixture
 def staged(tmp_path: Path) -> Path:
     path = tmp_path / "staged"
     path.write_bytes(b"x" * SIZE)

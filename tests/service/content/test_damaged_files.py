@@ -23,11 +23,6 @@ if TYPE_CHECKING:
 SIZE = 3 * MIB + 5000
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "cache"
-
-
 def data_file(folder: Path, datafile: int) -> Path:
     (path,) = (folder / "data").glob(f"{datafile}-*")
     return path

@@ -36,17 +36,6 @@ SIZE = 1000
 EACH = SIZE + COST
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "cache"
-
-
-@pytest.fixture
-def shared(folder: Path) -> Iterator[tuple[Index, Tenancy]]:
-    with share(folder) as (index, tenancy):
-        yield index, tenancy
-
-
 def keep(folder: Path, number: int, size: int = SIZE) -> Path:
     """A complete file that somebody left."""
     return leave(folder, record_of(DEAD, number, size, size), size)

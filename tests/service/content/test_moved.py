@@ -40,12 +40,6 @@ STALL_S = 20.0
 
 
 @pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[ContentStore]:
-    async with open_store(tmp_path / "cache", max_bytes=PLENTY) as opened:
-        yield opened
-
-
-@pytest.fixture
 async def cramped(tmp_path: Path) -> AsyncIterator[ContentStore]:
     """A cache in which nothing has room."""
     async with open_store(tmp_path / "none", max_bytes=1) as opened:

@@ -34,11 +34,6 @@ if TYPE_CHECKING:
 BOOT = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "cache"
-
-
 @contextmanager
 def entered(folder: Path, *, admits: bool = True) -> Iterator[Tenancy]:
     tenancy = share_folder(folder)

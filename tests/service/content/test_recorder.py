@@ -42,11 +42,6 @@ SIZE = 1000
 EACH = SIZE + COST
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "cache"
-
-
 def fill(store: ContentStore, number: int, size: int = SIZE) -> None:
     """A whole file."""
     write(store, number, 0, size, size).close()

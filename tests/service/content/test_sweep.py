@@ -36,11 +36,6 @@ if TYPE_CHECKING:
     from icatfs.content.ownership import Tenancy
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "cache"
-
-
 def test_a_file_without_a_record_goes_when_its_process_is_dead(folder: Path) -> None:
     with share(folder) as (index, tenancy), share(folder) as (_, other):
         dead, living, own = (

@@ -30,7 +30,6 @@ from icatfs.errors import (
 from icatfs.values import ContentVersion, DatafileId
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from trio.testing import MockClock
@@ -39,12 +38,6 @@ if TYPE_CHECKING:
 
 MIB = 2**20
 KIB = 2**10
-
-
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[ContentStore]:
-    async with open_store(tmp_path / "cache", max_bytes=2**40) as opened:
-        yield opened
 
 
 async def read(transfer: Transfer, file: CacheFile, start: int, stop: int) -> bytes:
