@@ -1,4 +1,4 @@
-"""Cache folders with what other processes are said to have left in them."""
+"""Cache folders: what is in them, and what other processes are said to have left there."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from icatfs.content.entering import enter_only
 from icatfs.content.index import Index
 from icatfs.content.record import Record, mark_of
 from icatfs.values import ContentVersion, DatafileId
+from support import contents
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 MIB = 2**20
 PLENTY = 2**40
 COST = 4096
+SIZE = 1000
+EACH = SIZE + COST
+"""What a file of this size costs."""
 DEAD = "00000000deadbeef"
 """A mark that no process has."""
 
@@ -47,6 +51,17 @@ def share(folder: Path, max_bytes: int = PLENTY) -> Iterator[tuple[Index, Tenanc
 def version(number: int, size: int | None) -> ContentVersion:
     """One that has no checksum."""
     return ContentVersion(DatafileId(number), size, 0, None)
+
+
+def fill(store: ContentStore, number: int, size: int = SIZE) -> None:
+    """Cache a whole content without a checksum."""
+    contents.fill(store, version(number, size), b"x" * size)
+
+
+def data_file(folder: Path, number: int) -> Path:
+    """The only one of this datafile."""
+    (path,) = (folder / "data").glob(f"{number}-*")
+    return path
 
 
 def record_of(mark: str, number: int, held: int, size: int) -> Record:
@@ -74,6 +89,11 @@ def leave(folder: Path, record: Record, size: int) -> Path:
     return path
 
 
+def leave_whole(folder: Path, number: int, size: int = SIZE) -> Path:
+    """A complete file that somebody left who is dead."""
+    return leave(folder, record_of(DEAD, number, size, size), size)
+
+
 def leased(folder: Path, mark: str, count: int) -> None:
     """So much more is leased by the process of this mark."""
     with closing(Index.open(folder, mark, PLENTY, alone=False)) as index:
@@ -84,6 +104,14 @@ def alter(folder: Path, statement: str, *values: object) -> None:
     """Change something in the index behind everybody's back."""
     with closing(sqlite3.connect(folder / "index.sqlite")) as connection, connection:
         connection.execute(statement, values)
+
+
+@contextmanager
+def index_locked(folder: Path) -> Iterator[None]:
+    """Somebody is in a transaction for long."""
+    with closing(sqlite3.connect(folder / "index.sqlite", isolation_level=None)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        yield
 
 
 def names(index: Index) -> set[str]:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import os
-import sqlite3
 import time
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,12 +16,12 @@ from support.cachefolders import (
     DEAD,
     MIB,
     PLENTY,
+    index_locked,
     leased,
     leases,
-    leave,
+    leave_whole,
     names,
     on_disk,
-    record_of,
     share,
     total,
     until,
@@ -75,23 +74,10 @@ def room_in(
     return room
 
 
-def keep(folder: Path, number: int, size: int = SIZE) -> Path:
-    """A complete file that somebody left."""
-    return leave(folder, record_of(DEAD, number, size, size), size)
-
-
 @contextmanager
 def in_use(path: Path) -> Iterator[None]:
     with open(path, "rb+") as file:
         fcntl.flock(file, fcntl.LOCK_SH)
-        yield
-
-
-@contextmanager
-def index_locked(folder: Path) -> Iterator[None]:
-    """Somebody is in a transaction for long."""
-    with closing(sqlite3.connect(folder / "index.sqlite", isolation_level=None)) as connection:
-        connection.execute("BEGIN IMMEDIATE")
         yield
 
 
@@ -165,7 +151,7 @@ def test_where_others_have_more_than_the_budget_nothing_is_admitted(
 def test_what_is_larger_than_the_budget_drives_nothing_out(
     folder: Path, shared: tuple[Index, Tenancy]
 ) -> None:
-    path, tenant = keep(folder, 1), Tenant()
+    path, tenant = leave_whole(folder, 1, SIZE), Tenant()
     room = room_in(shared, 2 * EACH, tenant)
     assert not room.admit(2 * EACH + 1)
     assert path.exists()
@@ -221,7 +207,7 @@ def test_what_is_owed_does_not_go_back_into_the_books(shared: tuple[Index, Tenan
 def test_no_more_files_go_than_have_to(
     folder: Path, shared: tuple[Index, Tenancy], count: int, gone: int
 ) -> None:
-    paths, tenant = [keep(folder, number) for number in range(4)], Tenant()
+    paths, tenant = [leave_whole(folder, number, SIZE) for number in range(4)], Tenant()
     room = room_in(shared, 5 * EACH, tenant)
     assert room.admit(count)
     assert [path.exists() for path in paths] == [False] * gone + [True] * (4 - gone)
@@ -249,7 +235,7 @@ def test_after_the_files_those_who_have_something_open_are_asked(
     tenant = Tenant()
     room = room_in(shared, 2 * EACH, tenant)
     assert room.admit(EACH)
-    path = keep(folder, 1)
+    path = leave_whole(folder, 1, SIZE)
     tenant.has = EACH
     assert room.admit(EACH + 5000)
     assert not path.exists()
@@ -275,8 +261,8 @@ def test_making_room_removes_files_first_and_says_whether_there_is_any(
 ) -> None:
     tenant = Tenant()
     room = room_in(shared, PLENTY, tenant)
-    keep(folder, 1)
-    keep(folder, 2)
+    leave_whole(folder, 1, SIZE)
+    leave_whole(folder, 2, SIZE)
     assert room.make_room(EACH)
     assert (room.spare, tenant.asked) == (EACH, [])
     assert names(shared[0]) == {f"2-{DEAD}-1"}
@@ -293,7 +279,7 @@ def test_making_room_removes_files_first_and_says_whether_there_is_any(
 def test_what_is_found_in_use_is_looked_for_again_when_there_is_hope(
     folder: Path, shared: tuple[Index, Tenancy]
 ) -> None:
-    path = keep(folder, 1)
+    path = leave_whole(folder, 1, SIZE)
     room = room_in(shared, EACH)
     began = time.monotonic()
     with in_use(path):
@@ -309,7 +295,7 @@ def test_what_is_found_in_use_is_looked_for_again_when_there_is_hope(
 def test_what_was_recorded_is_hope(
     folder: Path, shared: tuple[Index, Tenancy], *, failed: bool
 ) -> None:
-    path = keep(folder, 1)
+    path = leave_whole(folder, 1, SIZE)
     room = room_in(shared, EACH)
     with in_use(path):
         assert not room.admit(1)
@@ -321,7 +307,7 @@ def test_what_was_recorded_is_hope(
 async def test_without_hope_it_is_looked_for_again_after_a_second(
     folder: Path, shared: tuple[Index, Tenancy]
 ) -> None:
-    path = keep(folder, 1)
+    path = leave_whole(folder, 1, SIZE)
     room = room_in(shared, EACH)
     with in_use(path):
         assert not room.admit(1)
@@ -332,7 +318,7 @@ def test_files_beyond_the_budget_go_first_and_are_room_for_nobody(
     folder: Path, shared: tuple[Index, Tenancy]
 ) -> None:
     for number in range(6):
-        keep(folder, number)
+        leave_whole(folder, number, SIZE)
     room = room_in(shared, 4 * EACH)
     assert room.admit(1000)
     assert names(shared[0]) == {f"{number}-{DEAD}-1" for number in (3, 4, 5)}
@@ -354,7 +340,7 @@ def test_files_beyond_the_budget_go_first_and_are_room_for_nobody(
 def test_a_cache_is_made_as_large_as_it_may_be(
     folder: Path, shared: tuple[Index, Tenancy], max_bytes: int, left: int, spare: int
 ) -> None:
-    paths, tenant = [keep(folder, number) for number in range(6)], Tenant()
+    paths, tenant = [leave_whole(folder, number, SIZE) for number in range(6)], Tenant()
     room = room_in(shared, max_bytes, tenant)
     room.keep_to_budget()
     assert [path.exists() for path in paths] == [False] * (6 - left) + [True] * left
@@ -367,7 +353,7 @@ def test_a_cache_of_many_files_is_made_smaller_in_several_transactions(
     folder: Path, shared: tuple[Index, Tenancy]
 ) -> None:
     for number in range(104):
-        keep(folder, number, 10)
+        leave_whole(folder, number, 10)
     with in_use(folder / "data" / f"0-{DEAD}-1"):
         room = room_in(shared, 0)
         room.keep_to_budget()
@@ -406,7 +392,7 @@ def test_what_was_unlinked_in_vain_is_given_back_to_the_disk_all_the_same(
     folder: Path, shared: tuple[Index, Tenancy]
 ) -> None:
     """The transaction fails after files were unlinked: their records go with the next sweep."""
-    paths = [keep(folder, number) for number in range(3)]
+    paths = [leave_whole(folder, number, SIZE) for number in range(3)]
     index, _ = shared
     room = room_in(shared, 3 * EACH)
     index._here.execute(
@@ -459,8 +445,8 @@ def test_while_a_large_file_is_given_back_no_other_has_to_go(
 ) -> None:
     tenant = Tenant()
     room = room_in(shared, LARGE + 10 * EACH, tenant)
-    large = keep(folder, 1, LARGE)
-    small = keep(folder, 2)
+    large = leave_whole(folder, 1, LARGE)
+    small = leave_whole(folder, 2, SIZE)
     assert room.admit(8 * EACH)
     for _ in range(5):
         assert not room.admit(EACH)
@@ -523,7 +509,7 @@ def test_a_piece_that_is_too_large_is_no_reason_to_refuse_a_small_one(small_disk
 def test_where_the_disk_has_no_room_the_oldest_goes(small_disk: Path) -> None:
     folder = small_disk / "cache"
     with share(folder) as shared:
-        paths = [keep(folder, number, MIB) for number in range(5)]
+        paths = [leave_whole(folder, number, MIB) for number in range(5)]
         tenant = Tenant()
         room = room_in(shared, PLENTY, tenant, min_free=free(small_disk) - MIB)
         before = free(small_disk) - MIB
@@ -538,7 +524,7 @@ def test_what_is_gone_is_measured_and_not_reckoned(small_disk: Path) -> None:
     folder = small_disk / "cache"
     with share(folder) as shared:
         for number in range(3):
-            keep(folder, number, MIB)
+            leave_whole(folder, number, MIB)
         min_free = free(small_disk) - MIB
         room = room_in(shared, PLENTY, min_free=min_free)
         admitted = room.admit(2 * MIB + 2000)
@@ -548,7 +534,7 @@ def test_what_is_gone_is_measured_and_not_reckoned(small_disk: Path) -> None:
 def test_where_nothing_can_go_from_a_full_disk_nothing_is_admitted(small_disk: Path) -> None:
     folder = small_disk / "cache"
     with share(folder) as shared:
-        path, tenant = keep(folder, 1, MIB), Tenant()
+        path, tenant = leave_whole(folder, 1, MIB), Tenant()
         room = room_in(shared, PLENTY, tenant, min_free=2**40)
         with in_use(path):
             assert not room.admit(MIB)
@@ -590,7 +576,7 @@ async def test_the_reserve_is_made_ready_when_it_is_short(
     folder: Path, shared: tuple[Index, Tenancy], nursery: trio.Nursery
 ) -> None:
     budget = 64 * MIB
-    paths = [keep(folder, number, MIB - COST) for number in range(62)]
+    paths = [leave_whole(folder, number, MIB - COST) for number in range(62)]
     room = room_in(shared, budget)
     nursery.start_soon(room.keep_ready)
     assert room.admit(1000), "the step after this is less than the reserve away"
@@ -638,7 +624,7 @@ async def test_the_reserve_is_had_on_the_disk_too(small_disk: Path, nursery: tri
     folder = small_disk / "cache"
     with share(folder) as shared:
         for number in range(10):
-            keep(folder, number, MIB // 2)
+            leave_whole(folder, number, MIB // 2)
         min_free = free(small_disk) - 100_000
         room = room_in(shared, 16 * MIB, min_free=min_free)
         assert room.admit(1)
@@ -670,7 +656,7 @@ async def test_large_files_are_given_back_in_the_thread_and_counted_as_they_come
 async def test_what_is_beyond_the_budget_and_large_is_room_for_nobody_when_it_comes_back(
     folder: Path, shared: tuple[Index, Tenancy], nursery: trio.Nursery
 ) -> None:
-    paths = [keep(folder, number, LARGE) for number in range(3)]
+    paths = [leave_whole(folder, number, LARGE) for number in range(3)]
     budget = total(shared[0]) - MIB
     room = room_in(shared, budget)
     assert not room.admit(1000)

@@ -9,7 +9,18 @@ from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
-from support.cachefolders import COST, MIB, PLENTY, on_disk, until, version
+from support.cachefolders import (
+    COST,
+    EACH,
+    MIB,
+    PLENTY,
+    SIZE,
+    fill,
+    index_locked,
+    on_disk,
+    until,
+    version,
+)
 
 from icatfs.content.store import ContentStore, open_store
 
@@ -17,21 +28,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-SIZE = 1000
-EACH = SIZE + COST
-
 
 @pytest.fixture
 def staged(tmp_path: Path) -> Path:
     path = tmp_path / "staged"
     path.write_bytes(b"x" * SIZE)
     return path
-
-
-def fill(store: ContentStore, number: int, size: int = SIZE) -> None:
-    file = store.open(version(number, size))
-    file.pwrite(0, b"x" * size)
-    file.close()
 
 
 async def keep(store: ContentStore, number: int, size: int = SIZE) -> None:
@@ -61,13 +63,6 @@ def no_more_files() -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-
-
-@contextmanager
-def index_locked(folder: Path) -> Iterator[None]:
-    with closing(sqlite3.connect(folder / "index.sqlite", isolation_level=None)) as connection:
-        connection.execute("BEGIN IMMEDIATE")
-        yield
 
 
 # Adopting.

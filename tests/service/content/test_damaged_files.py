@@ -7,7 +7,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 import pytest
-from support.cachefolders import COST, MIB, PLENTY, alter, on_disk, version
+from support.cachefolders import COST, MIB, PLENTY, alter, data_file, on_disk, version
 from support.contents import content_of, fill, settle, version_of
 from support.disks import flip
 
@@ -21,11 +21,6 @@ if TYPE_CHECKING:
     from icatfs.values import ContentVersion
 
 SIZE = 3 * MIB + 5000
-
-
-def data_file(folder: Path, datafile: int) -> Path:
-    (path,) = (folder / "data").glob(f"{datafile}-*")
-    return path
 
 
 def read_all(store: ContentStore, version: ContentVersion, data: bytes) -> int:

@@ -11,11 +11,14 @@ import pytest
 from support.cachefolders import (
     COST,
     DEAD,
+    EACH,
     MIB,
     PLENTY,
+    SIZE,
     alter,
     leases,
     leave,
+    leave_whole,
     names,
     on_disk,
     record_of,
@@ -31,14 +34,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from icatfs.content.ownership import Tenancy
-
-SIZE = 1000
-EACH = SIZE + COST
-
-
-def keep(folder: Path, number: int, size: int = SIZE) -> Path:
-    """A complete file that somebody left."""
-    return leave(folder, record_of(DEAD, number, size, size), size)
 
 
 def remove(shared: tuple[Index, Tenancy], count: int, kept: set[str] | None = None) -> Removed:
@@ -68,7 +63,7 @@ def locked(path: Path, kind: int) -> Iterator[None]:
 def test_as_few_files_go_as_are_enough_the_oldest_first(
     folder: Path, shared: tuple[Index, Tenancy], count: int
 ) -> None:
-    paths = [keep(folder, number) for number in (5, 3, 9, 1)]
+    paths = [leave_whole(folder, number) for number in (5, 3, 9, 1)]
     removed = remove(shared, count)
     expected = -(-count // EACH)
     assert [file.name for file in removed.files] == [path.name for path in paths[:expected]]
@@ -85,7 +80,7 @@ def test_as_few_files_go_as_are_enough_the_oldest_first(
 def test_where_nothing_is_wanted_nothing_goes(
     folder: Path, shared: tuple[Index, Tenancy], count: int
 ) -> None:
-    path = keep(folder, 1)
+    path = leave_whole(folder, 1)
     removed = remove(shared, count)
     assert removed.files == []
     assert removed.is_enough
@@ -95,7 +90,7 @@ def test_where_nothing_is_wanted_nothing_goes(
 
 def test_that_all_is_gone_is_said(folder: Path, shared: tuple[Index, Tenancy]) -> None:
     for number in range(3):
-        keep(folder, number)
+        leave_whole(folder, number)
     removed = remove(shared, 3 * EACH + 1)
     assert len(removed.files) == 3
     assert not removed.is_enough
@@ -112,7 +107,7 @@ def test_of_many_files_fifty_are_looked_at_at_a_time(
     folder: Path, shared: tuple[Index, Tenancy]
 ) -> None:
     for number in range(51):
-        keep(folder, number)
+        leave_whole(folder, number)
     removed = remove(shared, 51 * EACH)
     assert len(removed.files) == 50
     assert not removed.is_over
@@ -123,7 +118,7 @@ def test_of_many_files_fifty_are_looked_at_at_a_time(
 def test_what_somebody_has_open_stays_and_is_passed_over(
     folder: Path, shared: tuple[Index, Tenancy], kind: int
 ) -> None:
-    used, free = keep(folder, 1), keep(folder, 2)
+    used, free = leave_whole(folder, 1), leave_whole(folder, 2)
     kept = set[str]()
     with locked(used, kind):
         removed = remove(shared, 1, kept)
@@ -139,7 +134,7 @@ def test_what_was_found_in_use_is_not_looked_at_again(
     folder: Path, shared: tuple[Index, Tenancy]
 ) -> None:
     """Its use counts as now: it would be found once more at the end of the same look."""
-    paths = [keep(folder, number) for number in range(60)]
+    paths = [leave_whole(folder, number) for number in range(60)]
     kept = {path.name for path in paths[:59]}
     removed = remove(shared, EACH, kept)
     assert [file.name for file in removed.files] == [paths[59].name], "those cost no look"
@@ -147,7 +142,7 @@ def test_what_was_found_in_use_is_not_looked_at_again(
 
 
 def test_the_use_of_what_is_open_counts_as_now(folder: Path, shared: tuple[Index, Tenancy]) -> None:
-    used, second, third = keep(folder, 1), keep(folder, 2), keep(folder, 3)
+    used, second, third = leave_whole(folder, 1), leave_whole(folder, 2), leave_whole(folder, 3)
     with locked(used, fcntl.LOCK_SH):
         give_back(remove(shared, 1))
     removed = remove(shared, 2 * EACH)
@@ -160,7 +155,7 @@ def test_whoever_opens_a_file_that_is_being_removed_does_not_get_it(
     folder: Path, shared: tuple[Index, Tenancy]
 ) -> None:
     """The lock is held until the disk has it back: who waited for it finds no name."""
-    path = keep(folder, 1)
+    path = leave_whole(folder, 1)
     fd = os.open(path, os.O_RDONLY)
     removed = remove(shared, 1)
     with pytest.raises(BlockingIOError):
@@ -176,7 +171,7 @@ def test_whoever_opens_a_file_that_is_being_removed_does_not_get_it(
 def test_of_a_file_that_the_dead_have_lost_the_record_goes(
     folder: Path, shared: tuple[Index, Tenancy]
 ) -> None:
-    keep(folder, 1).unlink()
+    leave_whole(folder, 1).unlink()
     removed = remove(shared, 1)
     assert removed.cost == EACH
     assert [file.fd for file in removed.files] == [None]
@@ -198,7 +193,7 @@ def test_a_file_that_the_living_have_renamed_is_theirs(
 def test_a_record_of_no_name_that_we_give_goes_alone(
     folder: Path, shared: tuple[Index, Tenancy]
 ) -> None:
-    keep(folder, 1)
+    leave_whole(folder, 1)
     secret = folder / "secret"
     secret.write_bytes(b"mine")
     alter(folder, "UPDATE content SET name = '../secret'")
@@ -213,7 +208,7 @@ def test_a_link_or_a_folder_in_place_of_a_file_stays(
 ) -> None:
     secret = folder / "secret"
     secret.write_bytes(b"mine")
-    link, sub = keep(folder, 1), keep(folder, 2)
+    link, sub = leave_whole(folder, 1), leave_whole(folder, 2)
     link.unlink()
     link.symlink_to(secret)
     sub.unlink()
@@ -224,7 +219,7 @@ def test_a_link_or_a_folder_in_place_of_a_file_stays(
 
 
 def test_what_is_rolled_back_is_recorded_still(folder: Path, shared: tuple[Index, Tenancy]) -> None:
-    path = keep(folder, 1)
+    path = leave_whole(folder, 1)
     index, tenancy = shared
     removed = Removed()
 
@@ -300,7 +295,7 @@ def test_the_descriptor_is_closed_when_it_is_given_back(tmp_path: Path) -> None:
 
 
 def test_what_stays_keeps_no_descriptor(folder: Path, shared: tuple[Index, Tenancy]) -> None:
-    path = keep(folder, 1)
+    path = leave_whole(folder, 1)
     with locked(path, fcntl.LOCK_SH):
         before = len(os.listdir("/proc/self/fd"))
         remove(shared, 1)
@@ -322,7 +317,7 @@ def test_a_file_of_the_living_that_is_evicted_is_room_for_everybody(folder: Path
 def test_two_who_remove_at_once_remove_different_files(folder: Path) -> None:
     with share(folder) as first, share(folder) as second:
         for number in range(4):
-            keep(folder, number)
+            leave_whole(folder, number)
         one, other = remove(first, 2 * EACH), remove(second, 2 * EACH)
         assert {file.name for file in one.files}.isdisjoint(file.name for file in other.files)
         assert give_back(one) + give_back(other) == 4 * EACH
@@ -333,7 +328,7 @@ def test_the_time_on_the_wall_and_on_the_files_is_of_no_importance(
     folder: Path, shared: tuple[Index, Tenancy]
 ) -> None:
     """A clock that jumps must not turn the order of use round."""
-    paths = [keep(folder, number) for number in range(4)]
+    paths = [leave_whole(folder, number) for number in range(4)]
     for path, when in zip(paths, (2**33, 0, 10**9, 5), strict=True):
         os.utime(path, (when, when))
     with closing(Index.open(folder, DEAD, PLENTY, alone=False)) as index:

@@ -15,6 +15,8 @@ from support.cachefolders import (
     MIB,
     PLENTY,
     alter,
+    data_file,
+    fill,
     leases,
     names,
     share,
@@ -39,8 +41,6 @@ from icatfs.errors import ConfigError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from icatfs.content.store import ContentStore
-
 SIZE = 2 * MIB + 1000
 
 
@@ -49,21 +49,10 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "caches" / "one"
 
 
-def fill(store: ContentStore, number: int, size: int = SIZE) -> None:
-    file = store.open(version(number, size))
-    file.pwrite(0, b"x" * size)
-    file.close()
-
-
 async def made(folder: Path, count: int = 3) -> None:
     async with open_store(folder, max_bytes=PLENTY) as store:
         for number in range(count):
-            fill(store, number)
-
-
-def data_file(folder: Path, number: int) -> Path:
-    (path,) = (folder / "data").glob(f"{number}-*")
-    return path
+            fill(store, number, SIZE)
 
 
 # Looking.
@@ -108,7 +97,7 @@ async def test_files_are_counted_by_what_they_take_of_the_disk_and_folders_are_n
 
 async def test_a_cache_of_another_host_is_not_emptied(folder: Path) -> None:
     async with open_store(folder, max_bytes=PLENTY) as store:
-        fill(store, 1)
+        fill(store, 1, SIZE)
         await store.save()
         (folder / "lock").write_text("another boot")
         with pytest.raises(ConfigError, match="another host"):
@@ -141,7 +130,7 @@ async def test_beside_a_mount_the_index_is_emptied_and_the_mount_goes_on(folder:
     async with open_store(folder, max_bytes=PLENTY) as store:
         assert upkeep.clear(folder).after.files == 0
         assert store.status().used_bytes == 0
-        fill(store, 1)
+        fill(store, 1, SIZE)
         await store.save()
         assert store.status().used_bytes == SIZE + COST
     assert upkeep.account(folder).mounts == 0

@@ -11,9 +11,13 @@ import trio
 import trio.testing
 from support.cachefolders import (
     COST,
+    EACH,
     MIB,
     PLENTY,
+    SIZE,
     alter,
+    fill,
+    index_locked,
     leases,
     on_disk,
     saving,
@@ -37,14 +41,6 @@ if TYPE_CHECKING:
     from trio.testing import MockClock
 
     from icatfs.content.store import CacheFile, ContentStore
-
-SIZE = 1000
-EACH = SIZE + COST
-
-
-def fill(store: ContentStore, number: int, size: int = SIZE) -> None:
-    """A whole file."""
-    write(store, number, 0, size, size).close()
 
 
 def write(store: ContentStore, number: int, start: int, stop: int, size: int) -> CacheFile:
@@ -96,12 +92,10 @@ async def test_bytes_are_on_the_disk_before_the_record_is_written(
             fill(store, number, 100_000)
         paths = sorted((folder / "data").iterdir())
         assert any(map(is_delayed, paths))
-        with closing(sqlite3.connect(folder / "index.sqlite", isolation_level=None)) as other:
-            other.execute("BEGIN IMMEDIATE")  # no record can be written
-            async with trio.open_nursery() as nursery:
+        async with trio.open_nursery() as nursery:
+            with index_locked(folder):  # no record can be written
                 nursery.start_soon(store.save)
                 await until(lambda: not any(map(is_delayed, paths)))
-                other.execute("ROLLBACK")
         assert len(rows(folder)) == count
 
 

@@ -4,39 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import trio
+from support.cachefolders import COST, MIB, fill, until, version
 
 from icatfs.content.eviction import LARGE, Removed, remove_oldest
 from icatfs.content.index import Index
 from icatfs.content.ownership import share_folder
-from icatfs.content.store import ContentStore, open_store
-from icatfs.values import ContentVersion, DatafileId
+from icatfs.content.store import open_store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
-
-MIB = 2**20
-COST = 4096
-
-
-def version(number: int, size: int) -> ContentVersion:
-    return ContentVersion(DatafileId(number), size, 0, None)
-
-
-def fill(store: ContentStore, number: int, size: int) -> None:
-    file = store.open(version(number, size))
-    for start in range(0, size, MIB):
-        file.pwrite(start, bytes(min(MIB, size - start)))
-    file.close()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    for _ in range(1000):
-        if condition():
-            return
-        await trio.sleep(0.02)
-    raise AssertionError("it did not happen in time")
 
 
 async def test_one_transaction_removes_a_few_files_only(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import sqlite3
 from typing import TYPE_CHECKING
 
 import pytest
+from support.cachefolders import data_file
 from support.contents import content_of, fill, version_of
 from support.disks import flip
 
@@ -26,11 +27,6 @@ SERVER, USER = "https://icat.example.org/icat", "db/nbour"
 
 def times(folder: Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
-
-
-def only_file(folder: Path, datafile: int) -> Path:
-    (path,) = (folder / "data").glob(f"{datafile}-*")
-    return path
 
 
 def verify(folder: Path) -> Verified:
@@ -135,7 +131,7 @@ async def test_what_was_cleared_before_it_was_recorded_is_no_room_that_is_lost(
         await store.save()
         file.pwrite(2 * MIB, data[2 * MIB : 2 * MIB + 10])
         file.close()
-        only_file(folder, 5).unlink()
+        data_file(folder, 5).unlink()
         await store.save()
         assert store.status().used_bytes == 0
         assert store.status().files == 0
@@ -165,9 +161,9 @@ async def test_altered_bytes_are_found_in_whole_files_and_in_parts(folder: Path)
             part = store.open(version_of(data, number))
             part.pwrite(MIB, data[MIB : 2 * MIB + 5])
             part.close()
-    flip(only_file(folder, 5), 3 * MIB + 6)
-    flip(only_file(folder, 7), 2 * MIB + 4)
-    flip(only_file(folder, 8), 10)  # where nothing is kept
+    flip(data_file(folder, 5), 3 * MIB + 6)
+    flip(data_file(folder, 7), 2 * MIB + 4)
+    flip(data_file(folder, 8), 10)  # where nothing is kept
     verified = verify(folder)
     assert [one.datafile for one in verified.wrong] == [5, 7]
     assert all("the disk altered" in one.reason for one in verified.wrong)
@@ -189,7 +185,7 @@ async def test_a_file_cut_short_a_torn_record_and_a_wrong_whole_are_found(folder
         unlike.pwrite(0, data)
         unlike.settle()  # whoever did that was wrong
         unlike.close()
-    os.truncate(only_file(folder, 5), 99_999)
+    os.truncate(data_file(folder, 5), 99_999)
     with sqlite3.connect(folder / "index.sqlite") as connection:
         connection.execute("UPDATE content SET proof = proof + 1 WHERE datafile = 6")
     connection.close()
@@ -212,8 +208,8 @@ async def test_what_a_mount_reads_is_compared_and_what_it_writes_is_left_to_it(
         writing.pwrite(0, data[:MIB])
         await store.save()
         reading = store.open(version_of(data))
-        flip(only_file(folder, 5), 17)
-        flip(only_file(folder, 6), 17)
+        flip(data_file(folder, 5), 17)
+        flip(data_file(folder, 6), 17)
         verified = verify(folder)
         assert [one.datafile for one in verified.wrong] == [5]
         assert (verified.files, verified.in_use) == (0, 1)
