@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import random
 import zlib
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from icatfs.values import ContentVersion, DatafileId
 
 if TYPE_CHECKING:
     from icatfs.content.store import CacheFile, ContentStore
+
+
+@dataclass(frozen=True)
+class Row:
+    """What a listing of the catalogue says of a datafile."""
+
+    id: DatafileId
+    name: str
+    size: int | None
 
 
 def content_of(size: int, seed: int = 0) -> bytes:

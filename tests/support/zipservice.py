@@ -16,7 +16,7 @@ from icatfs.content.foresight import Contents
 from icatfs.content.store import ContentStore, open_store
 from icatfs.errors import IcatfsError
 from icatfs.values import ContentVersion, DatafileId, DatasetId
-from support.contents import fill
+from support.contents import Row, fill
 from support.zips import Member, zipped
 
 if TYPE_CHECKING:
@@ -33,15 +33,6 @@ KIB = 1024
 
 Steps = list[bytes | float | IcatfsError]
 """What comes: bytes, a silence in seconds, an error."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """What the catalogue says of a datafile."""
-
-    id: DatafileId
-    name: str
-    size: int | None
 
 
 def data_of(number: int) -> bytes:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import trio
+from support.contents import Row
 from support.zips import Member, local, zipped
 from support.zipservice import (
     COUNT,
@@ -14,7 +15,6 @@ from support.zipservice import (
     EVERYTHING,
     OTHER,
     WHOLE,
-    Row,
     Service,
     Steps,
     at_once,

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import trio
+from support.contents import Row
 from support.reading import Mounted, mounted
 from support.replacing import Holdings, replaceable
 
@@ -292,13 +293,6 @@ class Dataset:
         with trio.fail_after(60):
             while self.bulk.status().dataset is not None:  # noqa: ASYNC110
                 await trio.sleep(0.01)
-
-
-@dataclass(frozen=True)
-class Row:
-    id: DatafileId
-    name: str
-    size: int
 
 
 @dataclass(frozen=True)

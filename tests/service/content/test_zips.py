@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import trio
+from support.contents import Row
 from support.zips import Member, local, zipped
 from support.zipservice import (
     COUNT,
@@ -21,7 +22,6 @@ from support.zipservice import (
     OTHER,
     WHOLE,
     Body,
-    Row,
     Service,
     Steps,
     Zips,

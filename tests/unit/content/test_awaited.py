@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
 import trio
 import trio.testing
+from support.contents import Row
 
 from icatfs.content import foresight
 from icatfs.content.foresight import Contents, Window
@@ -20,13 +20,6 @@ if TYPE_CHECKING:
 
 SIZE = 100_000
 COUNT = 50
-
-
-@dataclass(frozen=True)
-class Row:
-    id: DatafileId
-    name: str
-    size: int | None
 
 
 def version(position: int, size: int | None = SIZE) -> ContentVersion:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.contents import Row
 
 from icatfs.content import foresight
 from icatfs.content.foresight import (
@@ -27,15 +28,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 KB, MIB, GIB = 1000, 2**20, 2**30
-
-
-@dataclass(frozen=True)
-class Row:
-    """What the catalogue says of a datafile."""
-
-    id: DatafileId
-    name: str
-    size: int | None
 
 
 def dataset(

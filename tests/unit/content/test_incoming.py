@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import trio
+from support.contents import Row
 
 from icatfs.content.foresight import Contents, Window
 from icatfs.content.incoming import Incoming
@@ -16,13 +16,6 @@ if TYPE_CHECKING:
     from trio.testing import MockClock
 
 MANY = 10_500
-
-
-@dataclass(frozen=True)
-class Row:
-    id: DatafileId
-    name: str
-    size: int
 
 
 def version(position: int) -> ContentVersion:

@@ -6,11 +6,11 @@ No bytes are moved; time is a clock that jumps, and what comes is told by hand.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
 import trio
+from support.contents import Row
 
 from icatfs.content import foresight
 from icatfs.content.foresight import Contents, Window
@@ -27,13 +27,6 @@ NAME = "ids/F/I/V/D/{}.dat"
 FRONT = "ids/F/I/V/D/"
 RATE = int(foresight.BYTES_PER_S)
 """Bytes in a second, where nothing was measured."""
-
-
-@dataclass(frozen=True)
-class Row:
-    id: DatafileId
-    name: str
-    size: int | None
 
 
 class Dataset:

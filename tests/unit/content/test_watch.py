@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.contents import Row
 
 from icatfs.content.foresight import (
     FEW,
@@ -34,13 +35,6 @@ FIRST = 500
 SOME = ContentVersion(DatafileId(0), 0, 0, None)
 WINDOWS = Limits(budget=1)
 """No dataset fits this: what is fetched is a window."""
-
-
-@dataclass(frozen=True)
-class Row:
-    id: DatafileId
-    name: str
-    size: int | None
 
 
 @dataclass
