@@ -22,6 +22,7 @@ import trio
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from support.disks import flip
+from support.sizes import MIB
 
 from icatfs.content.chunks import Piece, cut
 from icatfs.content.store import CacheFile, ContentStore, open_store
@@ -30,7 +31,6 @@ from icatfs.values import ContentVersion, DatafileId
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-MIB = 2**20
 PAGE = 4096
 SIZES = (0, 5000, MIB, MIB + 123, 3 * MIB + 17, 5 * MIB)
 UNCHECKED = 3

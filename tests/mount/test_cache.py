@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from support.disks import flip
 from support.mounts import Mounts, until
+from support.sizes import MIB
 
 from icatfs.catalogue.kept import Kept, KeptListings
 from icatfs.catalogue.node import NodeKey
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-MIB = 2**20
 SMALL = 2000
 IMAGES = 20
 IMAGE = 4 * MIB

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from support.badline import Came, Harm, Mishap, bad_line
 from support.counting import Waiting, stored
 from support.mounts import until
+from support.sizes import MIB
 from support.writable import VISIT
 
 from icatfs.facility.testing import running_facility
@@ -15,7 +16,6 @@ from icatfs.facility.testing import running_facility
 if TYPE_CHECKING:
     from support.mounts import Mounts
 
-MIB = 1 << 20
 LARGE = 64 * MIB
 QUARTERS = [LARGE // 4, LARGE // 2, LARGE // 4 * 3]
 LIFE_S = 4.0

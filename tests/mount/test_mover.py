@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.mounts import Mounts, until
+from support.sizes import MIB
 
 from icatfs.facility.certificates import self_signed
 from icatfs.facility.testing import FacilityHandle, running_facility
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
 IMAGES = "LARGE/BIG-1/1/images"
 OPTIONS = ["--holdings", "large", "--size", "10", "--storage", "single"]
-MIB = 2**20
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.mounts import Mounts, until
+from support.sizes import KIB, MIB
 from support.uploads import hdf5, upload
 
 from icatfs.facility.handle import FacilityHandle, running_facility
@@ -19,8 +20,6 @@ from icatfs.facility.handle import FacilityHandle, running_facility
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-KIB = 2**10
-MIB = 2**20
 SIZE = 32 * MIB
 IMAGES = 64
 OPTIONS = ["--holdings", "large", "--size", "2", "--storage", "single", "--costs", "real"]

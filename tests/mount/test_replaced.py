@@ -10,6 +10,7 @@ import pytest
 from support.clocks import DAY, wall_clock
 from support.mounts import Mounts, until
 from support.replacing import Holdings, replaceable, wait_until_doubted
+from support.sizes import MIB
 
 from icatfs import control
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
 DATASET = "ESNF/12100409-ST/1.1-P/e208945"
 NAME = "e208945.nxs"
-MIB = 2**20
 SIZE = 96 * MIB
 """More than any stream brings that nobody reads."""
 SMALL = MIB + 5

@@ -10,6 +10,7 @@ import pytest
 from support.badline import Came, Harm, Mishap, bad_line
 from support.counting import Waiting, stored
 from support.mounts import Mounts, fails_with
+from support.sizes import MIB
 from support.writable import VISIT
 
 from icatfs.facility.testing import running_facility
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
     from icatfs.facility.handle import FacilityHandle
 
-MIB = 1 << 20
 LIMIT_S = 3
 NAME = "silence"
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from support.mounts import Mounts, until
+from support.sizes import MIB
 from support.writable import Writable, fact, writable_on
 
 from icatfs.facility.testing import running_facility
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-MIB = 1 << 20
 OPTIONS = ["--mode", "rw", "-o", "stream_after=1M,close_wait=5"]
 
 

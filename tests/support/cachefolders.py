@@ -16,6 +16,7 @@ from icatfs.content.index import Index
 from icatfs.content.record import Record, mark_of
 from icatfs.values import ContentVersion, DatafileId
 from support import contents
+from support.sizes import MIB, PLENTY
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from icatfs.content.ownership import Tenancy
     from icatfs.content.store import ContentStore
 
-MIB = 2**20
-PLENTY = 2**40
 COST = 4096
 SIZE = 1000
 EACH = SIZE + COST

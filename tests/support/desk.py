@@ -8,19 +8,18 @@ from icatfs.content.dispatch import Dispatch
 from icatfs.content.flows import Fetch, Stream, Waiter
 from icatfs.content.plan import Limits
 from icatfs.content.stream import Suspicion
-from support.simulator import MIB, SimulatedCarrier, SimulatedFile
+from support.simulator import SimulatedCarrier, SimulatedFile
+from support.sizes import MIB, PLENTY
 
 if TYPE_CHECKING:
     from icatfs.content.courses import Course
-
-ROOMY = 2**40
 
 
 class Desk:
     """A dispatch, and a file of ``size`` of which the cache can have ``room``."""
 
     def __init__(
-        self, limits: Limits | None = None, size: int = 64 * MIB, room: int = ROOMY
+        self, limits: Limits | None = None, size: int = 64 * MIB, room: int = PLENTY
     ) -> None:
         self.now = 0.0
         self.file = SimulatedFile(1, size, room)

@@ -6,8 +6,7 @@ from hypothesis import strategies as st
 
 from icatfs.content.costs import Prices
 from icatfs.content.plan import Limits
-
-MIB, GIB = 2**20, 2**30
+from support.sizes import MIB
 
 LIMITS = Limits(glance=MIB, least_reach=16 * MIB, most_reach=16 * MIB, turn_s=10.0)
 PRICES = Prices(base_s=0.02, skip_s=1 / (2000 * MIB), rate=100.0 * MIB)

@@ -20,11 +20,10 @@ from icatfs.content.flows import Fetch, Stream, Waiter
 from icatfs.content.plan import Limits
 from icatfs.content.stream import Suspicion
 from icatfs.values import ContentVersion, DatafileId
+from support.sizes import KIB, MIB
 
 if TYPE_CHECKING:
     from icatfs.content.courses import Course
-
-KIB, MIB, GIB = 2**10, 2**20, 2**30
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,7 @@ from support.clocks import DAY, wall_clock
 from support.disks import small_disk
 from support.mounts import Mounts, until
 from support.replacing import Holdings, is_shown, wait_until_doubted
+from support.sizes import MIB
 from support.storm import OUTAGES, Demand, most_in_outage
 from support.trouble import (
     DATA,
@@ -64,7 +65,6 @@ from support.uploads import hdf5, upload
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-MIB = 2**20
 VISIT = "LARGE/BIG-1/1"
 READERS = 6
 MOUNTS = 2

@@ -29,7 +29,6 @@ DATASET = DatasetId(7)
 OTHER = DatasetId(8)
 COUNT = 40
 FRONT = "ids/F/I/V/D/"
-KIB = 1024
 
 Steps = list[bytes | float | IcatfsError]
 """What comes: bytes, a silence in seconds, an error."""

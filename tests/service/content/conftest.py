@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 from support import disks
-from support.cachefolders import MIB, PLENTY, share
+from support.cachefolders import share
+from support.sizes import MIB, PLENTY
 
 from icatfs.content.store import ContentStore, open_store
 from icatfs.facility.testing import facility, start_facility

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 import trio
-from support.cachefolders import MIB, leases, on_disk, saving, share, total, until, version
+from support.cachefolders import leases, on_disk, saving, share, total, until, version
+from support.sizes import MIB
 
 from icatfs.content.store import open_store
 

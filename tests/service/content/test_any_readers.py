@@ -13,6 +13,7 @@ import pytest
 import trio
 from support.bodies import FakeSource
 from support.contents import version_of
+from support.sizes import KIB, MIB
 
 from icatfs.content.plan import Limits
 from icatfs.content.store import open_store
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
     from icatfs.content.store import ContentStore
 
-MIB, KIB = 2**20, 2**10
 LIMITS = Limits(window=512 * KIB, glance=128 * KIB, least_reach=64 * KIB)
 DATA = {number: random.Random(number).randbytes(MIB + 300_000 * number) for number in range(3)}
 

@@ -15,6 +15,7 @@ import trio
 from support.bodies import FakeSource, Fault
 from support.contents import content_of, same, version_of
 from support.hauling import Hauler, Load, Trip
+from support.sizes import KIB, MIB, PLENTY
 
 from icatfs.content.plan import Limits
 from icatfs.content.store import ContentStore, open_store
@@ -36,8 +37,6 @@ if TYPE_CHECKING:
 
     from icatfs.values import ContentVersion
 
-KIB, MIB = 2**10, 2**20
-PLENTY = 2**40
 DOCUMENTED = (Busy, DataArchived, FacilityUnreachable, FacilityTimeout, Damaged, ShuttingDown)
 LIMITS = Limits(window=MIB, glance=128 * KIB, least_reach=200 * KIB, turn_s=0.5)
 

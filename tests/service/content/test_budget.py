@@ -14,8 +14,6 @@ import trio.testing
 from support.cachefolders import (
     COST,
     DEAD,
-    MIB,
-    PLENTY,
     index_locked,
     leased,
     leases,
@@ -26,6 +24,7 @@ from support.cachefolders import (
     total,
     until,
 )
+from support.sizes import KIB, MIB, PLENTY
 
 from icatfs.content.eviction import LARGE
 from icatfs.content.room import Room
@@ -37,7 +36,6 @@ if TYPE_CHECKING:
     from icatfs.content.index import Index
     from icatfs.content.ownership import Tenancy
 
-KIB = 2**10
 SIZE = 100_000
 EACH = SIZE + COST
 

@@ -18,6 +18,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from support.books import MARK, Books
 from support.disks import flip
+from support.sizes import MIB, PLENTY
 
 from icatfs.content.cached import Cached
 from icatfs.content.cachefile import CacheFile
@@ -27,9 +28,7 @@ from icatfs.content.house import FILE_COST, Grant
 from icatfs.content.record import Record
 from icatfs.values import ContentVersion, DatafileId
 
-MIB = 2**20
 PAGE = 4096
-PLENTY = 2**40
 DATA = random.Random(11).randbytes(3 * MIB + 700)
 SIZE = len(DATA)
 

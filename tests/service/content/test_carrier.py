@@ -12,6 +12,7 @@ import pytest
 import trio
 from support.bodies import FakeSource, Fault
 from support.contents import content_of, version_of, whole
+from support.sizes import MIB, PLENTY
 
 from icatfs.content.store import ContentStore, open_store
 from icatfs.content.stream import Carrier, Suspicion
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
     from icatfs.content.store import CacheFile
     from icatfs.values import ContentVersion
 
-KIB, MIB = 2**10, 2**20
-PLENTY = 2**40
 STALL_S = 20.0
 SIZE = 300_000
 GONE = FacilityUnreachable("no connection")

@@ -9,18 +9,8 @@ from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
-from support.cachefolders import (
-    COST,
-    EACH,
-    MIB,
-    PLENTY,
-    SIZE,
-    fill,
-    index_locked,
-    on_disk,
-    until,
-    version,
-)
+from support.cachefolders import COST, EACH, SIZE, fill, index_locked, on_disk, until, version
+from support.sizes import MIB, PLENTY
 
 from icatfs.content.store import ContentStore, open_store
 

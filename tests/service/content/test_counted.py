@@ -20,6 +20,7 @@ import trio
 from support.contents import Row
 from support.reading import Mounted, mounted
 from support.replacing import Holdings, replaceable
+from support.sizes import KIB, MIB
 
 from icatfs.content.bulk import Bulk, open_bulk
 from icatfs.content.foresight import Contents
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     from icatfs.content.store import CacheFile
     from icatfs.transport import ByteStream
 
-KIB, MIB = 2**10, 2**20
 BLOCK = 128 * KIB
 SIZE = 4 * MIB
 """Of each image."""

@@ -7,9 +7,10 @@ import shutil
 from typing import TYPE_CHECKING
 
 import pytest
-from support.cachefolders import COST, MIB, PLENTY, alter, data_file, on_disk, version
+from support.cachefolders import COST, alter, data_file, on_disk, version
 from support.contents import content_of, fill, settle, version_of
 from support.disks import flip
+from support.sizes import MIB, PLENTY
 
 from icatfs.content import disk, upkeep
 from icatfs.content.store import open_store

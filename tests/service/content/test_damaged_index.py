@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from support.contents import fill, version_of
+from support.sizes import PLENTY
 
 from icatfs.content.books import Home, home_of
 from icatfs.content.store import open_store
@@ -16,7 +17,6 @@ from icatfs.content.store import open_store
 if TYPE_CHECKING:
     from pathlib import Path
 
-PLENTY = 2**40
 DATA = {number: random.Random(number).randbytes(5_000 * number) for number in range(1, 4)}
 
 

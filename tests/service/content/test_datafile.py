@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
+from support.sizes import KIB
 
 from icatfs.content.datafile import DataFile
 from icatfs.content.extents import Extents
@@ -17,8 +18,6 @@ from icatfs.content.extents import Extents
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-KIB = 2**10
 
 
 def made(folder: Path, name: str = "5-mark-1") -> DataFile:

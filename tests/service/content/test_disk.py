@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import pytest
+from support.sizes import MIB
 
 from icatfs.content import disk
 from icatfs.content.datafile import DataFile
@@ -21,7 +22,6 @@ from icatfs.content.ownership import locked
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-MIB = 2**20
 PAGE = 4096
 
 

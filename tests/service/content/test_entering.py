@@ -9,6 +9,7 @@ from contextlib import closing, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import pytest
+from support.sizes import PLENTY
 
 from icatfs.content.entering import enter, enter_only
 from icatfs.content.ownership import living
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 
     from icatfs.content.index import Index
     from icatfs.content.ownership import Tenancy
-
-PLENTY = 2**40
 
 
 @contextmanager

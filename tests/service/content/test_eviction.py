@@ -12,8 +12,6 @@ from support.cachefolders import (
     COST,
     DEAD,
     EACH,
-    MIB,
-    PLENTY,
     SIZE,
     alter,
     leases,
@@ -25,6 +23,7 @@ from support.cachefolders import (
     share,
     total,
 )
+from support.sizes import MIB, PLENTY
 
 from icatfs.content.eviction import LARGE, Removed, Unlinked, remove_oldest
 from icatfs.content.index import Index

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 from support.reading import mounted
+from support.sizes import MIB
 
 from icatfs.content.plan import Limits
 from icatfs.errors import AccessDenied, Busy, Damaged, DataArchived, IcatfsError, NotFound
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
     from icatfs.facility.testing import StartFacility
 
-MIB = 2**20
 
 both_ways = pytest.mark.parametrize("moves", [True, False], ids=["moved", "piecemeal"])
 

@@ -9,18 +9,9 @@ from typing import TYPE_CHECKING
 from zlib import crc32
 
 import pytest
-from support.cachefolders import (
-    COST,
-    MIB,
-    PLENTY,
-    names,
-    on_disk,
-    share,
-    total,
-    until,
-    version,
-)
+from support.cachefolders import COST, names, on_disk, share, total, until, version
 from support.contents import content_of, settle, version_of
+from support.sizes import KIB, MIB, PLENTY
 
 from icatfs.content.chunks import Piece, cut
 from icatfs.content.store import open_store
@@ -30,8 +21,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from icatfs.content.store import CacheFile
-
-KIB = 2**10
 
 
 def free(disk: Path) -> int:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from support.contents import content_of, version_of
+from support.sizes import MIB, PLENTY
 
 from icatfs.content.chunks import CHUNK, Piece, cut
 from icatfs.content.store import open_store
@@ -16,9 +17,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from icatfs.content.house import Grant
-
-MIB = 2**20
-PLENTY = 2**40
 
 
 def carry(grant: Grant, data: bytes, start: int, stop: int) -> list[Piece]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 from support.reading import Mounted, mounted
+from support.sizes import KIB, MIB
 
 from icatfs.content.plan import Limits
 from icatfs.content.store import open_store
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from icatfs.content.store import CacheFile
     from icatfs.mover.mover import MoverStatus
 
-KIB, MIB = 2**10, 2**20
 SIZE = 4 * MIB
 
 

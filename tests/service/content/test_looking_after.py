@@ -12,8 +12,6 @@ import pytest
 from support.cachefolders import (
     COST,
     DEAD,
-    MIB,
-    PLENTY,
     alter,
     data_file,
     fill,
@@ -23,6 +21,7 @@ from support.cachefolders import (
     total,
     version,
 )
+from support.sizes import MIB, PLENTY
 
 from icatfs.content import upkeep
 from icatfs.content.database import (

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import pytest
 from support.contents import version_of
 from support.rawserver import head, server
+from support.sizes import KIB
 
 from icatfs.content.store import open_store
 from icatfs.content.transfer import Transfer, open_transfer
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     Answer = Callable[[int], bytes]
     """What is sent to a request from an offset on, before the connection is closed."""
 
-KIB = 2**10
 DATA = random.Random(5).randbytes(900 * KIB + 17)
 BREAKS_AT = 300 * KIB
 PAGE = b"<html><title>Please log in</title></html>" * 100

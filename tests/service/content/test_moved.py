@@ -16,6 +16,7 @@ import trio.testing
 from support.books import Books
 from support.contents import content_of, same, version_of, whole
 from support.hauling import Hauler, Load, Trip
+from support.sizes import KIB, MIB, PLENTY
 
 from icatfs.content.cached import Cached
 from icatfs.content.cachefile import CacheFile
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
 
     from icatfs.content.landing import Landing
 
-KIB, MIB = 2**10, 2**20
-PLENTY = 2**40
 STALL_S = 20.0
 
 

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 import trio
-from support.cachefolders import DEAD, PLENTY, share, version
+from support.cachefolders import DEAD, share, version
+from support.sizes import PLENTY
 
 from icatfs.content.ownership import (
     Tenancy,

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 import trio
-from support.cachefolders import MIB, on_disk, share, total
+from support.cachefolders import on_disk, share, total
+from support.sizes import MIB
 
 from icatfs.content import upkeep
 from icatfs.content.ownership import living

@@ -12,8 +12,6 @@ import trio.testing
 from support.cachefolders import (
     COST,
     EACH,
-    MIB,
-    PLENTY,
     SIZE,
     alter,
     fill,
@@ -28,6 +26,7 @@ from support.cachefolders import (
 )
 from support.contents import content_of, version_of
 from support.disks import is_delayed
+from support.sizes import MIB, PLENTY
 
 from icatfs.content import upkeep
 from icatfs.content.eviction import Removed, remove_oldest

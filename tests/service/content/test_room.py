@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from support.cachefolders import COST, MIB, fill, until, version
+from support.cachefolders import COST, fill, until, version
+from support.sizes import MIB
 
 from icatfs.content.eviction import LARGE, Removed, remove_oldest
 from icatfs.content.index import Index

@@ -10,6 +10,7 @@ import trio
 from support.cachefolders import on_disk
 from support.contents import content_of, fill, version_of
 from support.disks import flip
+from support.sizes import MIB, PLENTY
 
 from icatfs.content.ownership import Tenancy, share_folder
 from icatfs.content.store import ContentStore, open_store
@@ -19,9 +20,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import pytest
-
-MIB = 2**20
-PLENTY = 2**40
 
 
 def holds(store: ContentStore, version: ContentVersion, data: bytes) -> bool:

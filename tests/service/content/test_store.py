@@ -15,6 +15,7 @@ import trio
 import trio.testing
 from support.cachefolders import on_disk
 from support.contents import content_of, fill, settle, version_of, write
+from support.sizes import MIB, PLENTY
 
 from icatfs.content.store import CacheFile, ContentStore, open_store
 from icatfs.errors import ConfigError
@@ -22,9 +23,6 @@ from icatfs.values import ContentVersion, DatafileId
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-MIB = 2**20
-PLENTY = 2**40
 
 
 def holds(store: ContentStore, version: ContentVersion) -> bool:

@@ -12,8 +12,6 @@ import pytest
 from support.cachefolders import (
     COST,
     DEAD,
-    MIB,
-    PLENTY,
     alter,
     leased,
     leases,
@@ -24,6 +22,7 @@ from support.cachefolders import (
     total,
     version,
 )
+from support.sizes import MIB, PLENTY
 
 from icatfs.content.index import Index
 from icatfs.content.ownership import share_folder

@@ -12,6 +12,7 @@ import trio
 import trio.testing
 from support.bodies import FakeSource, Fault
 from support.contents import content_of, same, version_of
+from support.sizes import KIB, MIB
 
 from icatfs.content.plan import Limits
 from icatfs.content.store import ContentStore, open_store
@@ -35,9 +36,6 @@ if TYPE_CHECKING:
     from trio.testing import MockClock
 
     from icatfs.content.store import CacheFile
-
-MIB = 2**20
-KIB = 2**10
 
 
 async def read(transfer: Transfer, file: CacheFile, start: int, stop: int) -> bytes:

@@ -10,6 +10,7 @@ import pytest
 from support.cachefolders import data_file
 from support.contents import content_of, fill, version_of
 from support.disks import flip
+from support.sizes import MIB, PLENTY
 
 from icatfs.content import upkeep
 from icatfs.content.store import open_store
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 
     from icatfs.content.upkeep import Verified
 
-MIB = 2**20
-PLENTY = 2**40
 SERVER, USER = "https://icat.example.org/icat", "db/nbour"
 
 

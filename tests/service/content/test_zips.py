@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 from support.contents import Row
+from support.sizes import MIB
 from support.zips import Member, local, zipped
 from support.zipservice import (
     COUNT,
@@ -56,8 +57,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from trio.testing import MockClock
-
-MIB = 2**20
 
 
 def upto(number: int) -> int:

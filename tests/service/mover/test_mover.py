@@ -19,6 +19,7 @@ import trio
 import trio.lowlevel
 import trio.testing
 from support.rawserver import head, server
+from support.sizes import MIB
 
 from icatfs.errors import (
     Busy,
@@ -46,8 +47,6 @@ if TYPE_CHECKING:
     from icatfs.mover.wire import Bytes
 
     Serve = Callable[[trio.abc.Stream], Awaitable[None]]
-
-KIB, MIB = 2**10, 2**20
 
 
 @dataclass

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 from support.rawserver import head, server
+from support.sizes import MIB
 
 from icatfs.errors import (
     AccessDenied,
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
 
     Serve = Callable[[trio.abc.Stream], Awaitable[None]]
 
-MIB = 2**20
 CONTENT = os.urandom(9 * MIB + 7)
 STORED = b"HTTP/1.1 201 Created\r\nContent-Length: 2\r\n\r\n{}"
 REFUSED = b'HTTP/1.1 403 Forbidden\r\nContent-Length: 12\r\n\r\n{"code":"x"}'

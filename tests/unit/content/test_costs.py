@@ -7,10 +7,9 @@ import random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.sizes import GIB, MIB
 
 from icatfs.content.costs import Costs, Prices
-
-MIB, GIB = 2**20, 2**30
 
 
 def learnt(base_s: float, skip_s: float, offsets: list[int], noise: list[float]) -> Prices:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.plans import GIB, LIMITS, MIB, PRICES, all_limits, all_prices
+from support.plans import LIMITS, PRICES, all_limits, all_prices
+from support.sizes import GIB, MIB
 
 from icatfs.content import courses, plan
 from icatfs.content.courses import Aim, Content, Course, End, Trail

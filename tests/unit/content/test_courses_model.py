@@ -7,7 +7,7 @@ import random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.plans import GIB, MIB
+from support.sizes import GIB, MIB
 
 from icatfs.content import courses, plan
 from icatfs.content.costs import Prices

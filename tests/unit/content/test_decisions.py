@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 from support.desk import Desk
-from support.simulator import GIB, KIB, MIB, SimulatedFile
+from support.simulator import SimulatedFile
+from support.sizes import GIB, KIB, MIB
 
 from icatfs.content import plan
 from icatfs.content.plan import Limits

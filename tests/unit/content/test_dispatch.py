@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from support.desk import ROOMY, Desk
-from support.simulator import FAST, KIB, MIB, Reader, SimulatedFile, World, in_sequence
+from support.desk import Desk
+from support.simulator import FAST, Reader, SimulatedFile, World, in_sequence
+from support.sizes import KIB, MIB, PLENTY
 
 from icatfs.content.plan import Limits
 from icatfs.errors import Busy, ShuttingDown
@@ -158,7 +159,7 @@ def test_a_stream_reads_on_for_five_seconds_for_a_file_that_nobody_has_open() ->
 
 def test_what_comes_twice_is_counted() -> None:
     size = 32 * MIB
-    file = SimulatedFile(1, size, ROOMY)
+    file = SimulatedFile(1, size, PLENTY)
     for start in range(0, size, 4 * MIB):
         file.arrived(start, start + MIB)
     world = World(FAST)

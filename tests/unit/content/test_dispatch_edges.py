@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 from support.desk import Desk
-from support.simulator import GIB, KIB, MIB, SimulatedFile
+from support.simulator import SimulatedFile
+from support.sizes import GIB, KIB, MIB
 
 from icatfs.content import plan
 from icatfs.content.flows import Fetch, Stream, StreamStatus

@@ -17,7 +17,8 @@ from hypothesis.stateful import (
     precondition,
     rule,
 )
-from support.simulator import MIB, SimulatedCarrier, SimulatedFile
+from support.simulator import SimulatedCarrier, SimulatedFile
+from support.sizes import MIB
 
 from icatfs.content import plan
 from icatfs.content.dispatch import Dispatch

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 from support.desk import Desk
-from support.simulator import MIB, SimulatedCarrier, SimulatedFile
+from support.simulator import SimulatedCarrier, SimulatedFile
+from support.sizes import MIB, PLENTY
 
 from icatfs.content import plan
 from icatfs.content.courses import Content, Course
@@ -13,10 +14,9 @@ from icatfs.content.plan import Limits
 from icatfs.content.stream import Suspicion
 
 SIZE = 100 * MIB
-ROOMY = 2**40
 
 
-def a_fetch(size: int | None = SIZE, room: int = ROOMY, mismatches: int = 0) -> Fetch:
+def a_fetch(size: int | None = SIZE, room: int = PLENTY, mismatches: int = 0) -> Fetch:
     file = SimulatedFile(1, size or 0, room)
     file.size = size
     return Fetch(file, Suspicion(mismatches))
@@ -153,7 +153,7 @@ def test_a_stream_begins_where_its_carrier_is() -> None:
 @pytest.mark.parametrize(
     ("size", "room", "mismatches", "most_reach"),
     [
-        (SIZE, ROOMY, 0, plan.ENDLESS),
+        (SIZE, PLENTY, 0, plan.ENDLESS),
         (SIZE, SIZE, 0, plan.ENDLESS),
         (SIZE, SIZE - 1, 0, (SIZE - 1) // 8),
         (SIZE, 16 * MIB, 0, 2 * MIB),

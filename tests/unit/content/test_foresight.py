@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.contents import Row
+from support.sizes import GIB, MIB
 
 from icatfs.content import foresight
 from icatfs.content.foresight import (
@@ -27,7 +28,7 @@ from icatfs.values import ContentVersion, DatafileId
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-KB, MIB, GIB = 1000, 2**20, 2**30
+KB = 1000
 
 
 def dataset(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 from support.contents import Row
+from support.sizes import KIB, MIB
 
 from icatfs.content import foresight
 from icatfs.content.foresight import Contents, Window
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
     from trio.testing import MockClock
 
-KIB, MIB = 2**10, 2**20
 NAME = "ids/F/I/V/D/{}.dat"
 FRONT = "ids/F/I/V/D/"
 RATE = int(foresight.BYTES_PER_S)

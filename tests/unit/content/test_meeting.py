@@ -10,8 +10,9 @@ import random
 from dataclasses import dataclass, field
 
 import pytest
-from support.desk import ROOMY, Desk
-from support.simulator import KIB, MIB, Reader, Server, SimulatedFile, World, blocks
+from support.desk import Desk
+from support.simulator import Reader, Server, SimulatedFile, World, blocks
+from support.sizes import KIB, MIB, PLENTY
 
 from icatfs.content.flows import Stream, Waiter
 from icatfs.content.plan import Limits
@@ -64,7 +65,7 @@ def test_any_readers_of_a_file_fetch_it_once_and_a_sixteenth(part: int) -> None:
         dice = random.Random(seed)
         size = dice.choice([16, 40, 64]) * MIB
         server, limits = some_server(dice), some_limits(dice)
-        file = SimulatedFile(1, size, ROOMY)
+        file = SimulatedFile(1, size, PLENTY)
         readers = [
             Reader(
                 file,

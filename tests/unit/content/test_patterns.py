@@ -13,9 +13,6 @@ from support import h5py_traces
 from support.simulator import (
     FAR,
     FAST,
-    GIB,
-    KIB,
-    MIB,
     REAL,
     Reader,
     Server,
@@ -25,13 +22,13 @@ from support.simulator import (
     in_sequence,
     simulate,
 )
+from support.sizes import GIB, KIB, MIB, PLENTY
 
 from icatfs.content.plan import Limits
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-ROOMY = 2**40
 BLOCK = 256 * KIB
 servers = pytest.mark.parametrize("server", [REAL, FAST, FAR], ids=["real", "fast", "far"])
 
@@ -76,7 +73,7 @@ def test_a_reader_who_is_held_up_for_a_moment_keeps_his_stream(
     server: Server, held_up_at: int
 ) -> None:
     """As by a disk that is busy: from then on what he reads is there before him."""
-    reader = Reader(SimulatedFile(1, GIB, ROOMY), ())
+    reader = Reader(SimulatedFile(1, GIB, PLENTY), ())
 
     def reads() -> Iterator[tuple[int, int]]:
         for start, stop in in_sequence(GIB):
@@ -165,7 +162,7 @@ def test_two_readers_at_different_places_fetch_each_byte_once(
     server: Server, think_s: float
 ) -> None:
     size = 256 * MIB
-    file = SimulatedFile(1, size, ROOMY)
+    file = SimulatedFile(1, size, PLENTY)
     half = size // 2
     first = in_sequence(half)
     second = [(start + half, stop + half) for start, stop in first]
@@ -178,7 +175,7 @@ def test_two_readers_at_different_places_fetch_each_byte_once(
 @servers
 def test_fifty_readers_of_one_file_fetch_it_once(server: Server) -> None:
     size = 64 * MIB
-    file = SimulatedFile(1, size, ROOMY)
+    file = SimulatedFile(1, size, PLENTY)
     readers = [Reader(file, in_sequence(size), begins_s=number * 0.01) for number in range(50)]
     world = World(server).run(*readers)
     assert world.requests == [0]
@@ -191,7 +188,7 @@ def test_readers_of_more_files_than_streams_keep_theirs_for_a_turn(
     server: Server, count: int
 ) -> None:
     size = 200 * MIB
-    readers = [Reader(SimulatedFile(n, size, ROOMY), in_sequence(size)) for n in range(count)]
+    readers = [Reader(SimulatedFile(n, size, PLENTY), in_sequence(size)) for n in range(count)]
     world = World(server).run(*readers)
     assert world.fetched <= bound(world, count * size)
     assert len(world.requests) <= 3 * count + 2 * world.now / Limits().turn_s
@@ -223,7 +220,9 @@ def test_readers_of_many_files_who_think_between_reads_keep_their_streams(base_s
     size, count = 48 * MIB, 8
     server = Server(base_s=base_s, rate=5e7)
     readers = [
-        Reader(SimulatedFile(n, size, ROOMY), in_sequence(size, MIB), think_s=0.15, begins_s=n / 20)
+        Reader(
+            SimulatedFile(n, size, PLENTY), in_sequence(size, MIB), think_s=0.15, begins_s=n / 20
+        )
         for n in range(count)
     ]
     world = World(server).run(*readers)
@@ -260,7 +259,7 @@ def test_a_thousand_reads_at_random_are_no_thousand_requests() -> None:
 @servers
 def test_fifty_readers_at_random_share_one_sweep(server: Server) -> None:
     size = 256 * MIB
-    file = SimulatedFile(1, size, ROOMY)
+    file = SimulatedFile(1, size, PLENTY)
     readers = [Reader(file, at_random(100, size, seed)) for seed in range(50)]
     world = World(server).run(*readers)
     assert len(world.requests) <= 60
@@ -273,7 +272,7 @@ def test_nobody_waits_long_for_the_sweep_of_a_huge_file(server: Server) -> None:
     size = 20 * GIB
     server = Server(server.base_s, 1e9, server.rate, piece=512 * KIB)
     world = World(server)
-    file = SimulatedFile(1, size, ROOMY)
+    file = SimulatedFile(1, size, PLENTY)
     reader = Reader(file, at_random(400, size))
     world.run(reader)
     assert reader.longest_s <= 3 * Limits().turn_s + 2 * size / server.skip_rate
@@ -349,7 +348,7 @@ def test_whatever_is_read_what_fits_comes_once_and_a_sixteenth(
     server: Server, patterns: list[tuple[list[int], float, float]], files: list[int]
 ) -> None:
     size = 64 * MIB
-    both = [SimulatedFile(number, size, ROOMY) for number in range(2)]
+    both = [SimulatedFile(number, size, PLENTY) for number in range(2)]
     readers = [
         Reader(both[files[number]], blocks(pattern, BLOCK), think_s, begins_s)
         for number, (pattern, think_s, begins_s) in enumerate(patterns)

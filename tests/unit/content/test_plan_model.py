@@ -8,7 +8,8 @@ import random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.plans import GIB, LIMITS, MIB, PRICES, all_prices
+from support.plans import LIMITS, PRICES, all_prices
+from support.sizes import GIB, MIB
 
 from icatfs.content import plan
 from icatfs.content.costs import Prices

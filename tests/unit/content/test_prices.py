@@ -9,10 +9,10 @@ from statistics import median
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.sizes import GIB, MIB
 
 from icatfs.content.costs import Costs, Prices
 
-MIB, GIB = 2**20, 2**30
 ELSEWHERE = [(0, 0.023), (256 * MIB, 0.139), (512 * MIB, 0.318), (1024 * MIB, 0.430)]
 """The first bytes of a real server: before eight streams were opened here they count, too."""
 

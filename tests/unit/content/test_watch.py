@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.contents import Row
+from support.sizes import MIB
 
 from icatfs.content.foresight import (
     FEW,
@@ -29,7 +30,7 @@ from icatfs.values import ContentVersion, DatafileId
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-KB, MIB, GIB = 1000, 2**20, 2**30
+KB = 1000
 FIRST = 500
 """The id of the first datafile; the others follow."""
 SOME = ContentVersion(DatafileId(0), 0, 0, None)

@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 import pytest
+from support.sizes import MIB
 
 from icatfs.errors import NoSpace
 from icatfs.staging.area import open_staging
@@ -14,8 +15,6 @@ from icatfs.values import DatasetId
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-MIB = 1 << 20
 
 
 def test_files_of_all_processes_count(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, cast
 import pytest
 import trio
 import trio.testing
+from support.sizes import MIB
 
 from icatfs.errors import Busy, IcatfsError, Interrupted
 from icatfs.ids.client import Stored
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Iterator
 
     from icatfs.staging.staged import StagedFile
-
-MIB = 1 << 20
 
 
 class Staged:
