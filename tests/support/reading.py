@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import pytest
 import trio
 
 from icatfs.content.store import ContentStore, open_store
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
 
     from icatfs.content.plan import Limits
     from icatfs.content.store import CacheFile
+
+
+both_ways = pytest.mark.parametrize("moves", [True, False], ids=["moved", "piecemeal"])
+"""With a worker process, and without."""
 
 
 @dataclass(frozen=True)

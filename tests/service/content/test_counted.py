@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 from support.contents import Row
-from support.reading import Mounted, mounted
+from support.reading import Mounted, both_ways, mounted
 from support.replacing import Holdings, replaceable
 from support.sizes import KIB, MIB
 
@@ -47,7 +47,6 @@ BLOCKS = SIZE // BLOCK
 SMALL = Limits(window=512 * KIB, glance=128 * KIB, least_reach=64 * KIB)
 """The file is larger than a window."""
 
-both_ways = pytest.mark.parametrize("moves", [True, False], ids=["moved", "piecemeal"])
 PATTERNS = {
     "in order": list(range(BLOCKS)),
     "backwards": list(range(BLOCKS - 1, -1, -1)),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import trio
-from support.reading import mounted
+from support.reading import both_ways, mounted
 from support.sizes import MIB
 
 from icatfs.content.plan import Limits
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from icatfs.facility.testing import StartFacility
-
-
-both_ways = pytest.mark.parametrize("moves", [True, False], ids=["moved", "piecemeal"])
 
 
 @pytest.fixture(scope="module")
