@@ -42,6 +42,7 @@ from support.badline import BadLine, Came, Harm, Mishap, bad_line
 from support.counting import HIDDEN, Waiting, has_dataset, hidden, stored
 from support.crashpoints import named_points
 from support.mounts import until
+from support.sample import VISIT
 from support.waystowrite import CHANGES, HOW, TEMPORARY, Change, put
 from support.writingmodel import Model
 
@@ -59,7 +60,6 @@ if TYPE_CHECKING:
 
 LONG = bool(os.environ.get("ICATFS_LONG"))
 SEED = int(os.environ.get("ICATFS_SEED", "5"))
-VISIT = "ESNF/12100409-ST/1.1-P"
 FOLDERS = ["scan", "raw", "scan/in", "raw/in"]
 NAMES = [f"{folder}{name}" for folder in ("", *(f"{one}/" for one in FOLDERS))
          for name in ("a.dat", "\u00e4 b.txt")]  # fmt: skip

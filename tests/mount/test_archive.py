@@ -12,15 +12,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 from support.mounts import Mounts, fails_with, until
+from support.sample import DATASET, FILES
 
 from icatfs.facility.testing import FacilityHandle, running_facility
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-DATASET = "ESNF/12100409-ST/1.1-P/e208945"
-FILES = ("e208341.nxs", "e208945-2.nxs", "e208945.dat", "e208945.nxs")
 
 
 @contextmanager

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 from support.mounts import Mounts, fails_with, until
+from support.sample import VISIT
 
 from icatfs.facility.testing import FacilityHandle, running_facility
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-VISIT = "ESNF/12100409-ST/1.1-P"
 STORED = "e208945"
 OWNER = "db/nbour"
 _numbers = itertools.count(1)

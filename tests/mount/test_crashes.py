@@ -14,6 +14,7 @@ import pytest
 from support.badline import Harm, Mishap, bad_line
 from support.crashpoints import named_points
 from support.mounts import Mounts, fails_with, until
+from support.sample import DATASET
 from support.writable import unfinished
 
 from icatfs import crashing
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-DATASET = "ESNF/12100409-ST/1.1-P/e208945"
 OLD = b"the version before"
 CONTENT = os.urandom(3 * 2**20 + 5)
 

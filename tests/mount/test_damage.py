@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.mounts import Mounts, fails_with, until
+from support.sample import DATASET
 
 from icatfs.facility.handle import FacilityHandle, running_facility
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-FILE = "ESNF/12100409-ST/1.1-P/e208945/e208945.nxs"
+FILE = f"{DATASET}/e208945.nxs"
 
 
 @pytest.fixture

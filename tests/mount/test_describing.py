@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 from support.mounts import Mounts, fails_with, until
-from support.writable import VISIT, Writable, writable_on
+from support.sample import VISIT
+from support.writable import Writable, writable_on
 
 from icatfs.facility.testing import running_facility
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from support.mounts import fails_with, until
+from support.sample import VISIT
 
 from icatfs.facility.testing import FacilityHandle, running_facility
 
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from support.mounts import Mounts
-
-VISIT = "ESNF/12100409-ST/1.1-P"
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from support.mounts import Mounts, fails_with, until
-from support.writable import VISIT
+from support.sample import VISIT
 
 from icatfs.facility.testing import FacilityHandle, running_facility
 

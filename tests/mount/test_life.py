@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 from support.mounts import PROGRAM, Mounts, fails_with, until
+from support.sample import DATASET, VISIT
 
 from icatfs import control
 from icatfs.facility.testing import FacilityHandle, running_facility
 
-FILE = "ESNF/12100409-ST/1.1-P/e208945/e208945.dat"
+FILE = f"{DATASET}/e208945.dat"
 
 
 def is_alive(pid: int) -> bool:
@@ -235,7 +236,7 @@ def test_a_read_only_data_service_makes_the_mount_read_only_and_says_so(mounts: 
         assert done.returncode == 0, done.stderr
         assert "read-only" in done.stderr
         with fails_with(errno.EROFS):
-            (point / "ESNF/12100409-ST/1.1-P/new").mkdir()
+            (point / VISIT / "new").mkdir()
         assert mounts.unmount(point).returncode == 0
 
 
@@ -244,7 +245,7 @@ def test_a_folder_of_the_facility_can_be_the_root(mounts: Mounts, sample: Facili
     point.mkdir()
     mounts.made.append(point)
     arguments = mounts.arguments(sample, point)
-    arguments[1] = f"{sample.url}:/ESNF/12100409-ST/1.1-P"
+    arguments[1] = f"{sample.url}:/{VISIT}"
     done = mounts.run(*arguments)
     assert done.returncode == 0, done.stderr
     assert "e208945" in os.listdir(point)

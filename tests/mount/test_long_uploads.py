@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from support.badline import Came, Harm, Mishap, bad_line
 from support.counting import Waiting, stored
 from support.mounts import until
+from support.sample import VISIT
 from support.sizes import MIB
-from support.writable import VISIT
 
 from icatfs.facility.testing import running_facility
 

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.mounts import Mounts
+from support.sample import VISIT
 
 from icatfs.facility.testing import FacilityHandle, running_facility
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-VISIT = "ESNF/12100409-ST/1.1-P"
 ARCHIVED, ONLINE = f"{VISIT}/e208945", f"{VISIT}/e208947"
 DATASETS = 9
 """In the whole sample facility."""

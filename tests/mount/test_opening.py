@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from support.mounts import Mounts, fails_with, until
+from support.sample import DATASET
 
 from icatfs.facility.testing import FacilityHandle, running_facility
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-DATASET = "ESNF/12100409-ST/1.1-P/e208945"
 FILE = f"{DATASET}/e208945.nxs"
 NEVER_ENDS = {"endpoint": "ids/getData", "kind": "stall", "after_bytes": 1000}
 OPEN = "import sys; open(sys.argv[1], 'r+b')"

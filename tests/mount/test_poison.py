@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 from support.mounts import Mounts, fails_with, until
+from support.sample import VISIT
 
 from icatfs.facility.testing import FacilityHandle, running_facility
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-VISIT = "ESNF/12100409-ST/1.1-P"
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 from support.disks import FailingDisk, failing_disk
 from support.mounts import fails_with, until
-from support.writable import VISIT, unfinished
+from support.sample import VISIT
+from support.writable import unfinished
 
 from icatfs.facility.testing import FacilityHandle, running_facility
 from icatfs.fuse import mountpoint

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from support.sample import DATASET
 
 from icatfs.facility.testing import FacilityHandle, running_facility
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from support.mounts import Mounts
 
-NEXUS = "ESNF/12100409-ST/1.1-P/e208945/e208945.nxs"
+NEXUS = f"{DATASET}/e208945.nxs"
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,7 @@ def test_h5py_takes_its_lock(mounts: Mounts, mounted: Mounted) -> None:
 
 
 def test_two_copies_of_one_file_are_compared_equal(mounted: Mounted) -> None:
-    visit = mounted.point / "ESNF/12100409-ST/1.1-P/e208945/e208341.nxs"
+    visit = mounted.point / DATASET / "e208341.nxs"
     other = mounted.point / "ESNF/10100601-ST/1.1-N/e208341/e208341.nxs"
     assert visit.stat().st_ino != other.stat().st_ino
     assert filecmp.cmp(visit, other, shallow=False)

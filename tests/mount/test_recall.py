@@ -20,14 +20,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 from support.mounts import Mounts, until
+from support.sample import DATASET, FILES
 
 from icatfs.facility.testing import FacilityHandle, running_facility
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-DATASET = "ESNF/12100409-ST/1.1-P/e208945"
-FILES = ("e208341.nxs", "e208945-2.nxs", "e208945.dat", "e208945.nxs")
 ONLINE = "ESNF/10100601-ST/1.1-N/e208341/e208341.dat"
 FOR_EVER = "1000000"
 FEW = 8

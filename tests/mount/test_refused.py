@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from support.mounts import Mounts, fails_with
-from support.writable import VISIT
+from support.sample import DATASET, VISIT
 
 from icatfs.facility.testing import FacilityHandle, running_facility
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 INVESTIGATION = "ESNF/12100409-ST"
-DATASET = f"{VISIT}/e208945"
 FILE = f"{DATASET}/e208945.dat"
 CHANGING = ("ids/put", "ids/delete", "ids/write", "ids/restore", "ids/archive")
 

@@ -10,6 +10,7 @@ import pytest
 from support.clocks import DAY, wall_clock
 from support.mounts import Mounts, until
 from support.replacing import Holdings, replaceable, wait_until_doubted
+from support.sample import DATASET
 from support.sizes import MIB
 
 from icatfs import control
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-DATASET = "ESNF/12100409-ST/1.1-P/e208945"
 NAME = "e208945.nxs"
 SIZE = 96 * MIB
 """More than any stream brings that nobody reads."""

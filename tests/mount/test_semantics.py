@@ -24,6 +24,7 @@ import pytest
 from support.badline import Harm, Mishap, bad_line
 from support.mounts import Mounts, fails_with, until
 from support.replacing import replaceable
+from support.sample import DATASET, VISIT
 from support.uploads import upload
 
 import icatfs
@@ -32,8 +33,6 @@ from icatfs.facility.testing import FacilityHandle, running_facility
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-VISIT = "ESNF/12100409-ST/1.1-P"
-DATASET = f"{VISIT}/e208945"
 FILE = f"{DATASET}/e208945.nxs"
 
 

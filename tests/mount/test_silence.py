@@ -10,8 +10,8 @@ import pytest
 from support.badline import Came, Harm, Mishap, bad_line
 from support.counting import Waiting, stored
 from support.mounts import Mounts, fails_with
+from support.sample import VISIT
 from support.sizes import MIB
-from support.writable import VISIT
 
 from icatfs.facility.testing import running_facility
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 from support.mounts import PROGRAM, Mounts, until
-from support.tape import DATASETS, FILES, VISIT, Tape, taped
+from support.sample import FILES, VISIT
+from support.tape import DATASETS, Tape, taped
 
 from icatfs.cli import exits
 from icatfs.facility.testing import running_facility

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 from support.crashpoints import named_points
 from support.mounts import Mounts, until
-from support.tape import VISIT
+from support.sample import DATASET
 
 from icatfs import crashing
 from icatfs.cli import exits
@@ -25,7 +25,6 @@ from icatfs.recall.orders import Fetch, Ordered, State
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-DATASET = f"{VISIT}/e208945"
 FILE = "e208945.nxs"
 
 # The matrix: at which points a mount is killed.

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 from support.mounts import PROGRAM, Mounts, fails_with, until
+from support.sample import VISIT
 from support.uploads import upload
-from support.writable import VISIT
 
 import icatfs
 from icatfs.facility.testing import FacilityHandle, running_facility

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.mounts import Mounts, fails_with
-from support.writable import VISIT, Writable, fact, writable_on
+from support.sample import VISIT
+from support.writable import Writable, fact, writable_on
 
 from icatfs.facility.testing import running_facility
 

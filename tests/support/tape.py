@@ -18,15 +18,13 @@ from icatfs import control
 from icatfs.facility.testing import FacilityHandle, running_facility
 from icatfs.recall.book import Book, books
 from support.mounts import PROGRAM, Mounts, until
+from support.sample import VISIT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-VISIT = "ESNF/12100409-ST/1.1-P"
 DATASETS = ("e208945", "e208947", "pub-00027")
 """Those of the visit that have files."""
-FILES = {"e208341.nxs", "e208945-2.nxs", "e208945.dat", "e208945.nxs"}
-"""Of the first dataset."""
 
 
 @dataclass

@@ -11,11 +11,10 @@ from icatfs.facility.handle import FacilityHandle
 from icatfs.staging.area import JOURNAL
 from icatfs.staging.journal import Entry, Journal
 from support.mounts import Mounts
+from support.sample import VISIT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-VISIT = "ESNF/12100409-ST/1.1-P"
 
 
 @dataclass(frozen=True)
