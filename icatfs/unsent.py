@@ -98,10 +98,14 @@ async def open_outbox(
         catalogue.invalidate(NodeKey(Kind.DATASET, entry.dataset))
         arrived(entry.dataset, entry.name)
 
+    async def recover() -> None:
+        await outbox.recover()
+        await swaps.tidy_up()
+
     recovery = Recovery(area, uploader, swaps, on_stored=stored)
     outbox = Outbox(area, recovery, lambda: under_way() + uploader.under_way)
     async with service_nursery() as nursery:
-        nursery.start_soon(outbox.recover)
+        nursery.start_soon(recover)
         yield outbox
         nursery.cancel_scope.cancel()
 

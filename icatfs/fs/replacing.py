@@ -4,22 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-import trio
-
 from icatfs.catalogue.node import NodeKey
 from icatfs.staging.uploader import Target
 from icatfs.values import Kind
 
 if TYPE_CHECKING:
+    import trio
+
     from icatfs.catalogue.node import Node
     from icatfs.catalogue.tree import Catalogue
     from icatfs.fs.confirming import Confirming
     from icatfs.icat.records import DatafileRow
     from icatfs.staging.staged import StagedFile
     from icatfs.staging.swaps import Swaps
-
-_PAUSES_S = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0, 15.0, 60.0)
-"""Before an old version that could not be removed is tried again; the last one from then on."""
 
 
 class Replacement(Protocol):
@@ -91,11 +88,6 @@ class Replacing:
             self._nursery.start_soon(self._tidy)
 
     async def _tidy(self) -> None:
-        """Until nothing is left: what is read from cannot be removed, and is tried again."""
-        tries = 0
         while self._litter:
-            await trio.sleep(_PAUSES_S[min(tries, len(_PAUSES_S) - 1)])
             self._litter = False
-            if not await self._swaps.tidy():
-                self._litter = True
-            tries += 1
+            await self._swaps.tidy_up()

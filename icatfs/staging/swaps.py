@@ -31,6 +31,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -72,6 +73,8 @@ log = logging.getLogger(__name__)
 
 _ATTEMPTS = 3
 _SETTLE_S = 1.0
+_PAUSES_S = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0, 15.0, 60.0)
+"""Before an old version that could not be removed is tried again; the last one from then on."""
 _UNSURE = (FacilityUnreachable, FacilityTimeout, ProtocolError)
 
 
@@ -258,6 +261,13 @@ class Swaps:
                 clean = False
                 log.warning("the old version of %s is not removed yet: %s", entry.shown, error)
         return clean
+
+    async def tidy_up(self) -> None:
+        """Return when nothing is left; what is read from cannot be removed, and is tried again."""
+        for pause_s in chain(_PAUSES_S, repeat(_PAUSES_S[-1])):
+            await trio.sleep(pause_s)
+            if await self.tidy():
+                return
 
     async def _tidy(self, entry: Entry) -> None:
         assert entry.plan is not None

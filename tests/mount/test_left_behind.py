@@ -15,6 +15,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 OLD, NEW = b"the version before", b"the version that could not be sent"
+BUSY = {
+    "kind": "error",
+    "endpoint": "ids/delete",
+    "status": 503,
+    "code": "DataNotOnlineException",
+    "message": "Data is busy",
+}
 OPTIONS = ("--mode", "rw", "-o", "close_wait=0,unmount_wait=3")
 
 
@@ -58,6 +65,25 @@ def test_a_file_that_was_renamed_is_not_removed_by_the_version_that_was_to_repla
     said = resend(mounts, facility)
     until(lambda: no_hidden(facility, dataset))
     assert stored(facility, dataset) == {"kept": OLD, "scan": NEW}, said
+
+
+def test_an_old_version_that_an_earlier_mount_could_not_remove_is_tried_again_until_it_has_gone(
+    mounts: Mounts, facility: FacilityHandle
+) -> None:
+    """Somebody reads from its dataset, and still does when the next mount begins."""
+    dataset = mounts.mount(facility, *OPTIONS, user="simple/root") / VISIT / "read-from"
+    dataset.mkdir()
+    (dataset / "scan").write_bytes(OLD)
+    facility.faults(BUSY)
+    (dataset / "scan").write_bytes(NEW)
+    mounts.unmount(mounts.folder / "mnt")
+    facility.reset_counters()
+    mounts.mount(facility, *OPTIONS, user="simple/root")
+    until(lambda: facility.counters()["requests"].get("ids/delete", 0) > 6)  # 3 are one try
+    assert not no_hidden(facility, dataset)
+    facility.clear_faults()
+    until(lambda: no_hidden(facility, dataset))
+    assert stored(facility, dataset) == {"scan": NEW}
 
 
 def test_a_file_that_could_not_be_saved_by_a_rename_is_as_it_was(
