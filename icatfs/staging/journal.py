@@ -260,9 +260,10 @@ class Journal:
         return [_entry(row) for row in rows]
 
     def planned(self) -> list[Entry]:
-        """All that is stored or abandoned, but has a plan: something is left to be done."""
+        """All that has a plan and is not to be sent: something of it may be left to be done."""
+        waiting = _marks(PENDING - {State.BEGUN})
         rows = self._connection.execute(
-            f"SELECT {_ALL} FROM staged WHERE state NOT IN ({_marks(PENDING)})"
+            f"SELECT {_ALL} FROM staged WHERE state NOT IN ({waiting})"
             " AND plan IS NOT NULL ORDER BY id"
         )
         return [_entry(row) for row in rows]

@@ -29,7 +29,7 @@ old version's time is set to what it is before anything else. Who may do that ma
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any
@@ -50,12 +50,11 @@ from icatfs.errors import (
     NotFound,
     ProtocolError,
 )
-from icatfs.icat.hidden import new_name, old_name
 from icatfs.staging.arrivals import is_same
 from icatfs.staging.erasing import Eraser
 from icatfs.staging.journal import State
+from icatfs.staging.swap import Swap
 from icatfs.staging.uploader import Target, Uploader
-from icatfs.values import DatafileId, DatasetId
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -68,6 +67,7 @@ if TYPE_CHECKING:
     from icatfs.staging.area import StagingArea
     from icatfs.staging.journal import Entry, Journal, Sealed
     from icatfs.staging.staged import StagedFile
+    from icatfs.values import DatafileId, DatasetId
 
 log = logging.getLogger(__name__)
 
@@ -76,53 +76,6 @@ _SETTLE_S = 1.0
 _PAUSES_S = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0, 15.0, 60.0)
 """Before an old version that could not be removed is tried again; the last one from then on."""
 _UNSURE = (FacilityUnreachable, FacilityTimeout, ProtocolError)
-
-
-@dataclass(frozen=True, slots=True)
-class Swap:
-    """What a staged file is to replace, and by way of which names.
-
-    ``replaces`` is None where nothing is replaced any more; ``hidden`` is empty as long as nothing
-    was sent; ``litter`` are hidden names of earlier attempts.
-    """
-
-    replaces: DatafileId | None
-    hidden: str = ""
-    trash: str = ""
-    litter: tuple[str, ...] = ()
-
-    def anew(self, name: str) -> Swap:
-        """The same under new hidden names."""
-        return Swap(self.replaces, new_name(name), old_name(name), tuple(self.names))
-
-    def instead(self, replaces: DatafileId | None) -> Swap:
-        """Another one, of which nothing was sent; what this one may have left is not forgotten."""
-        return Swap(replaces, litter=tuple(self.names))
-
-    @property
-    def names(self) -> list[str]:
-        """All hidden names there may be."""
-        return [one for one in (self.hidden, self.trash, *self.litter) if one]
-
-    def as_plan(self) -> Mapping[str, Any]:
-        """For the journal."""
-        return {
-            "replaces": self.replaces,
-            "hidden": self.hidden,
-            "trash": self.trash,
-            "litter": list(self.litter),
-        }
-
-    @classmethod
-    def of_plan(cls, plan: Mapping[str, Any]) -> Swap:
-        """From the journal."""
-        old = plan["replaces"]
-        return cls(
-            None if old is None else DatafileId(old),
-            plan["hidden"],
-            plan["trash"],
-            tuple(plan["litter"]),
-        )
 
 
 class Swaps:
@@ -251,7 +204,10 @@ class Swaps:
         clean = True
         for entry in await self._area.in_thread(self._area.journal.planned):
             try:
-                await self._tidy(entry)
+                if entry.state is not State.BEGUN:
+                    await self._tidy(entry)
+                elif _swap_of(entry.plan).names:
+                    await self._tidy_begun(entry)
             except Busy:
                 clean = False
             except AccessDenied as error:
@@ -270,13 +226,33 @@ class Swaps:
                 return
 
     async def _tidy(self, entry: Entry) -> None:
+        await self._erase_hidden(entry)
+        await self._area.in_thread(self._area.journal.set_plan, entry.id, None)
+        crash_point("tidied")
+
+    async def _tidy_begun(self, entry: Entry) -> None:
+        """The same for a file that was written on after it could not be stored, and left then.
+
+        Nothing of it is sent as long as it is ours, and it is to replace what it was to replace.
+        """
+        taken = await self._area.take(entry.id)
+        if taken is None:
+            return
+        entry, staged = taken
+        try:
+            if entry.state is State.BEGUN and entry.plan is not None:
+                await self._erase_hidden(entry)
+                old = Swap.of_plan(entry.plan).replaces
+                await staged.set_plan(None if old is None else Swap(old).as_plan())
+        finally:
+            staged.close(keep=True)
+
+    async def _erase_hidden(self, entry: Entry) -> None:
         assert entry.plan is not None
         names = Swap.of_plan(entry.plan).names
         rows = await self._keeper.run(self._icat.datafiles_named, entry.dataset, names)
         for row in rows:
             await self._eraser.erase(row.id, pauses_s=())
-        await self._area.in_thread(self._area.journal.set_plan, entry.id, None)
-        crash_point("tidied")
 
     async def _begin(self, staged: StagedFile, target: Target, old: DatafileId) -> Swap:
         """A swap under names not used before, on record."""

@@ -12,8 +12,9 @@ from support.stagingclients import OLD, Clients, open_clients
 from icatfs.errors import AccessDenied, ContentChanged, FacilityUnreachable
 from icatfs.facility.testing import FacilityHandle, running_facility
 from icatfs.icat.hidden import is_hidden, new_name, old_name
-from icatfs.staging.journal import PENDING
+from icatfs.staging.journal import PENDING, State
 from icatfs.staging.recovery import Fate
+from icatfs.staging.swaps import untidy
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -105,6 +106,25 @@ async def test_what_an_earlier_plan_has_left_is_not_forgotten_by_the_next(
     await clients.swaps.replace(staged, clients.target("second"), second)
     assert await clients.swaps.tidy()
     assert clients.found() == {"first": OLD, "second": NEW}
+
+
+async def test_of_a_file_that_was_written_on_and_left_nothing_stays_hidden(
+    clients: Clients,
+) -> None:
+    old, _ = await clients.stored("first"), await clients.stored("second")
+    staged = await hidden_by_an_attempt_of_which_nobody_heard(clients, old)
+    await staged.unseal()
+    await clients.swaps.tidy()
+    assert len(clients.found()) == 3, "who has it may be about to send it"
+    staged.close(keep=True)
+    assert await clients.swaps.tidy()
+    assert clients.found() == {"first": OLD, "second": OLD}
+    (entry,) = await clients.area.pending()
+    assert entry.state is State.BEGUN
+    assert untidy(clients.area.journal) == []
+    (result,) = await clients.recovery().send([entry.id])
+    assert result.fate is Fate.STORED
+    assert clients.found() == {"first": NEW, "second": OLD}
 
 
 @pytest.mark.parametrize("by_another", [False, True])
