@@ -15,11 +15,11 @@ import trio
 from icatfs.catalogue.node import Node, NodeKey
 from icatfs.errors import Busy, IcatfsError, NotPermitted
 from icatfs.fs.temporary import Making
+from icatfs.icat.records import DatafileRow
 from icatfs.values import DatasetId, Kind
 
 if TYPE_CHECKING:
     from icatfs.fs.temporary import TemporaryNames
-    from icatfs.icat.records import DatafileRow
     from icatfs.staging.staged import StagedFile
 
 
@@ -226,11 +226,11 @@ class Draft:
         self.handles -= 1
         if self.handles:
             return
-        if self.removed:
+        if self.published:
+            self.staged.close(keep=False)
+        elif self.removed:
             self._publisher.changed(self)
             await self.staged.discard()
-        elif self.published:
-            self.staged.close(keep=False)
         elif not self.dirty:
             await self._publisher.withdraw(self)
         elif self.is_local:
@@ -248,6 +248,11 @@ class Draft:
         """It has another name now."""
         self._publisher.changed(self)
         self._node, self.name = node, name
+
+    def is_called(self, node: Node, name: str) -> None:
+        """What is stored of it has another name now, and so will its next version."""
+        assert isinstance(node.entity, DatafileRow)
+        self._node, self.name, self.row = node, name, node.entity
 
     def is_as_stored(self) -> None:
         """Its bytes are those of the stored file that it replaces: there is nothing to publish."""

@@ -184,7 +184,8 @@ class Publishing:
         failure: IcatfsError | None = None
         try:
             await staged.copy_from(before)
-            await self._replacing.begin(_Version(staged, draft.name, node, draft.mtime_ns), row)
+            if not draft.removed:
+                await self._replacing.begin(_Version(staged, draft.name, node, draft.mtime_ns), row)
         except IcatfsError as error:
             failure = error
         except BaseException:  # not swallowed: nobody else knows of the new file
@@ -195,7 +196,8 @@ class Publishing:
             raise failure
         draft.continue_in(staged)
         assert node.parent is not None
-        self._overlay.add_draft(node.parent, draft)
+        if not draft.removed:
+            self._overlay.add_draft(node.parent, draft)
         before.close(keep=False)
 
     def publish_later(self, draft: Draft) -> None:

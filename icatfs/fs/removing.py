@@ -79,10 +79,8 @@ class Removing:
         """No longer show a draft; called with its lock held. Its bytes go with its last handle."""
         self._overlay.drop_draft(folder.key, draft)
         self.keep_folder(folder)
-        if draft.published:
-            return
         draft.removed = True
-        if not draft.handles:
+        if not draft.handles and not draft.published:
             await draft.staged.discard()
 
     def keep_folder(self, folder: Node) -> None:

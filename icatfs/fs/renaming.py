@@ -102,9 +102,15 @@ class Renaming:
         if node.kind is Kind.FOLDER:
             return await self._rename_folder(folder, node, new_folder, new_name)
         draft = self._overlay.by_key(node.key)
-        if draft is None or draft.published:
+        if draft is None:
             return await self._rename_stored(folder, node, new_folder, new_name, raw, replace)
         async with draft.lock:
+            if draft.published:
+                renamed = await self._rename_stored(
+                    folder, node, new_folder, new_name, raw, replace
+                )
+                draft.is_called(renamed, raw)
+                return renamed
             if draft.replaces is not None:
                 return await self._rename_revised(folder, draft, new_folder, new_name, raw, replace)
             return await self._rename_draft(folder, draft, new_folder, new_name, raw, replace)
@@ -217,7 +223,7 @@ class Renaming:
         renamed = await self._rename_stored(folder, stored, new_folder, new_name, raw, replace)
         assert isinstance(renamed.entity, DatafileRow)
         draft.replaces = renamed.entity
-        moved = replace_node(node, name=new_name, parent=new_folder.key)
+        moved = replace_node(node, name=new_name, parent=new_folder.key, entity=renamed.entity)
         await draft.staged.rename(raw, f"{new_folder.name}/{new_name}")
         self._overlay.move_draft(folder.key, draft, new_folder.key, moved, raw)
         return draft.node

@@ -394,6 +394,30 @@ child.communicate(b"closed\\n")
     until(lambda: writable.catalogued().get(path.name) == fact(b"parent child"))
 
 
+def test_a_file_that_is_written_on_can_be_renamed(writable: Writable) -> None:
+    path, new = writable.dataset / "renamed-open", writable.dataset / "renamed-meanwhile"
+    with path.open("wb", buffering=0) as file:
+        file.write(b"one")
+        os.fsync(file.fileno())
+        path.rename(new)
+        file.write(b" two")
+    assert writable.content(new.name) == b"one two"
+    assert path.name not in writable.catalogued()
+
+
+def test_a_file_is_written_to_after_it_was_removed(writable: Writable) -> None:
+    path = writable.dataset / "written-removed"
+    with path.open("w+b", buffering=0) as file:
+        file.write(b"one")
+        os.fsync(file.fileno())
+        path.unlink()
+        file.write(b" two")
+        assert os.pread(file.fileno(), 100, 0) == b"one two"
+    assert path.name not in writable.catalogued()
+    assert path.name not in pending(writable)
+    assert not path.exists()
+
+
 def test_a_file_that_is_written_on_can_be_removed(writable: Writable) -> None:
     path = writable.dataset / "removed-open"
     with path.open("wb", buffering=0) as file:
