@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Aftermath:
-    """`icatfs.fs.ports.Watcher` of one mount."""
+    """`icatfs.fs.writingports.Watcher` of one mount."""
 
     def __init__(self, entries: Entries, inodes: InodeTable, notifier: Notifier) -> None:
         # given

@@ -1,4 +1,4 @@
-"""Operations that change something, in terms of `icatfs.fs.ports.Writing`.
+"""Operations that change something, in terms of `icatfs.fs.writingports.Writing`.
 
 Only the user who mounted (and root) may change anything, whoever else may read. What an operation
 changes is decided by ``Writing``; here it is tied to inodes and handles: a file keeps its number
@@ -35,9 +35,10 @@ if TYPE_CHECKING:
     from icatfs.fs.entries import Entries
     from icatfs.fs.handles import AnyHandles
     from icatfs.fs.inodes import Inode, InodeTable
-    from icatfs.fs.ports import Caller, CallerProbe, Draft, Writing
+    from icatfs.fs.ports import Caller, CallerProbe
     from icatfs.fs.revising import OldContent
     from icatfs.fs.waiting import Waits
+    from icatfs.fs.writingports import Draft, Writing
 
 _LAST_RECORD_S = 10.0
 

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from icatfs.fs.attributes import Attributes, Portrait
     from icatfs.fs.handles import AnyHandles
     from icatfs.fs.inodes import Inode, InodeTable
-    from icatfs.fs.ports import Catalogue, Listing, Writing
+    from icatfs.fs.ports import Catalogue, Listing
     from icatfs.fs.reports import Reports
+    from icatfs.fs.writingports import Writing
 
 _MOST_ABSENT = 1_000
 _DISTRUSTED = -1

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 import trio
 
-from icatfs.errors import ContentChanged, Damaged, IsADirectory, NotFound, NotSupported
+from icatfs.errors import IsADirectory, NotFound, NotSupported
 from icatfs.fs.aftermath import Aftermath
 from icatfs.fs.attributes import Portrait, permits, statfs
 from icatfs.fs.changing import Changing, Opened
-from icatfs.fs.entries import Content, Entries
+from icatfs.fs.entries import Entries
 from icatfs.fs.folders import Folders
-from icatfs.fs.handles import DraftHandle, HandleTable, ReadHandle
+from icatfs.fs.handles import DraftHandle, HandleTable
 from icatfs.fs.inodes import InodeTable
 from icatfs.fs.options import FsOptions, FsStatus
 from icatfs.fs.ports import CacheFile
@@ -31,6 +31,7 @@ from icatfs.fs.reading import Asking, Reader
 from icatfs.fs.reports import Reports
 from icatfs.fs.revising import OldContent
 from icatfs.fs.siblings import NoForesight
+from icatfs.fs.storedfiles import StoredFiles
 from icatfs.fs.waiting import Waits
 from icatfs.fs.xattrs import Xattrs
 from icatfs.values import WriteMode
@@ -41,19 +42,17 @@ if TYPE_CHECKING:
     from icatfs.catalogue.node import Node
     from icatfs.fs.attributes import Attributes, StatFs
     from icatfs.fs.folders import Emit
-    from icatfs.fs.inodes import Inode
     from icatfs.fs.ports import (
         Caller,
         CallerProbe,
         Catalogue,
         Foresight,
         Notifier,
-        Opener,
         Recall,
         Store,
         Transfer,
-        Writing,
     )
+    from icatfs.fs.writingports import Writing
 
 __all__ = ["FileSystem", "FsOptions", "FsStatus", "open_filesystem"]
 
@@ -83,12 +82,10 @@ class FileSystem(Generic[F]):
         """``root``: the folder of the facility that is the root of the mount; None: the top."""
         # given
         self._catalogue = catalogue
-        self._store = store
         self._writing = writing
         self._options = options
         self._probe = probe
         self._notifier = notifier
-        self._foresight = foresight or NoForesight()
         # constant
         self.waits = Waits(probe)
         self._inodes = InodeTable(root or catalogue.root)
@@ -113,10 +110,19 @@ class FileSystem(Generic[F]):
         self._xattrs = Xattrs(self._inodes, catalogue, recall, self._reports)
         self._reader = Reader(
             transfer,
-            self._foresight,
+            foresight or NoForesight(),
             recall,
             self.waits,
             Asking(probe.program, self._inodes.path, options.recall_wait_s, options.slot_wait_s),
+        )
+        self._stored = StoredFiles(
+            store,
+            self._reader,
+            foresight or NoForesight(),
+            catalogue,
+            self._entries,
+            self._handles,
+            notifier,
         )
         self.changes = Changing(
             writing=writing,
@@ -253,51 +259,7 @@ class FileSystem(Generic[F]):
                 await self._entries.refresh(inode)
             if inode.node.key.id < 0 or self.changes.is_draft(inode):
                 return await self.changes.open(inode, flags, caller)
-        return self._open_cached(inode, self._probe.opener(caller.pid), flags)
-
-    def _open_cached(self, inode: Inode, opener: Opener, flags: int) -> Opened:
-        version, dataset = inode.node.version, inode.node.dataset
-        if dataset is not None:
-            self._foresight.opened(dataset, version.datafile)
-        file = self._store.open(version)
-        keep = self._keep_cache(inode, file)
-        new = Content(version, file.withdrawals)
-        content = self._entries.contents.setdefault(inode.number, new)
-        if content.version != version:
-            content.version, content.size = version, None
-        content.withdrawals = file.withdrawals
-        if version.size is None:
-            content.size = file.size
-        handle = ReadHandle(
-            inode,
-            opener,
-            inode.node,
-            file,
-            file.withdrawals,
-            nonblocking=bool(flags & os.O_NONBLOCK),
-        )
-        fh = self._handles.open_file(handle)
-        # The kernel asks for nothing beyond the size it knows, unless it is told not to cache.
-        return Opened(fh, keep_cache=keep, direct_io=version.size is None)
-
-    def _keep_cache(self, inode: Inode, file: F) -> bool:
-        """Whether the pages that the kernel may have of this inode are those of the new open.
-
-        To be told that they are not, the kernel would wait for pages that are being read: so where
-        somebody waits for such pages, a thread tells it, and this open need not wait.
-        """
-        content = self._entries.contents.get(inode.number)
-        if content is None:
-            return True
-        if content.version == file.version and content.withdrawals == file.withdrawals:
-            return True
-        if not any(
-            isinstance(handle, ReadHandle) and handle.inode is inode and handle.waiting
-            for handle in self._handles.files()
-        ):
-            return False
-        self._notifier.invalidate_inode(inode.number)
-        return True
+        return self._stored.open(inode, self._probe.opener(caller.pid), flags)
 
     def read_nowait(self, fh: int, offset: int, size: int) -> bytes | None:
         """What ``read`` gives, where nothing has to be waited for; None: ask ``read``."""
@@ -311,37 +273,7 @@ class FileSystem(Generic[F]):
         handle = self._handles.file(fh)
         if isinstance(handle, DraftHandle):
             return handle.draft.read(offset, size)
-        with self._entries.reporting(handle.inode.number):
-            try:
-                data = await self._reader.read(handle, offset, size)
-            except Damaged:
-                self._distrust(handle)
-                raise
-            except NotFound as error:
-                self._distrust(handle)
-                raise ContentChanged("the datafile is no longer at the facility") from error
-        if handle.file.version.size is None:
-            self._learn_size(handle)
-        return data
-
-    def _distrust(self, handle: ReadHandle[F]) -> None:
-        """The data contradict the catalogue as we know it: look again when next asked.
-
-        Pages of bytes that proved wrong must not be read by anybody else.
-        """
-        if handle.node.parent is not None:
-            self._catalogue.invalidate(handle.node.parent)
-        if handle.file.withdrawals != handle.withdrawals:
-            self._notifier.invalidate_inode(handle.inode.number)
-
-    def _learn_size(self, handle: ReadHandle[F]) -> None:
-        content = self._entries.contents.get(handle.inode.number)
-        size = handle.file.size
-        if content is None or size is None or content.size == size:
-            return
-        if content.version == handle.file.version:
-            content.size = size
-            self._notifier.invalidate_inode(handle.inode.number)
+        return await self._stored.read(handle, offset, size)
 
     async def flush(self, fh: int) -> None:
         """One descriptor of the handle was closed."""

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 from icatfs.catalogue.node import Glimpse, Node
 from icatfs.errors import IcatfsError, StaleHandle
 from icatfs.fs.inodes import Inode
-from icatfs.fs.ports import CacheFile, Draft, Listing, Opener
+from icatfs.fs.ports import CacheFile, Listing, Opener
+from icatfs.fs.writingports import Draft
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -34,9 +34,9 @@ if TYPE_CHECKING:
 
     from icatfs.fs.drafts import Draft
     from icatfs.fs.overlay import Overlay
-    from icatfs.fs.ports import Watcher
     from icatfs.fs.replacing import Replacing
     from icatfs.fs.temporary import TemporaryNames
+    from icatfs.fs.writingports import Watcher
     from icatfs.icat.records import DatafileRow, Named
 
 log = logging.getLogger(__name__)

@@ -24,10 +24,11 @@ if TYPE_CHECKING:
     from icatfs.fs.inodes import Inode
     from icatfs.fs.overlay import Overlay
     from icatfs.fs.permission import Permission
-    from icatfs.fs.ports import Fill, Opener, Store
+    from icatfs.fs.ports import Opener, Store
     from icatfs.fs.publishing import Publishing, WritingServices
     from icatfs.fs.reading import Reader
     from icatfs.fs.replacing import Replacing
+    from icatfs.fs.writingports import Fill
 
 _BLOCK = 1 << 20
 

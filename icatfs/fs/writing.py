@@ -54,7 +54,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from icatfs.config import Config
-    from icatfs.fs.ports import Caller, Fill, Watcher
+    from icatfs.fs.ports import Caller
+    from icatfs.fs.writingports import Fill, Watcher
     from icatfs.staging.journal import Entry
 
 _BUSY_RETRY_S = (0.2, 0.5, 1.0, 2.0, 5.0)

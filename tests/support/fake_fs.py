@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from icatfs.fs.ports import Fill, Watcher
+    from icatfs.fs.writingports import Fill, Watcher
     from icatfs.recall.units import UnitStatus
 
 WHEN = datetime(2025, 5, 4, 3, 2, 1, tzinfo=UTC)
