@@ -36,7 +36,8 @@ lacks is brought by a forward stream of the data service, written into the cache
 from there. The bytes themselves are moved by a process of their own (``mover.worker``): it receives
 the open data file and says which bytes are in it, while every decision stays here. What is archived
 is asked for once, and waited for. A write goes to a staged file, and from a large one to the
-facility, by the same process, while the next are made; the writer's last close seals it, sends the
+facility, by the same process, while the next are made (with ``write_back`` the kernel gathers
+writes before that, `fs.numbering`); the writer's last close seals it, sends the
 rest, compares size and CRC-32, and only then returns.
 What replaces a stored file is sent under a hidden name, and both names change in one transaction.
 """

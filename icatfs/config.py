@@ -54,6 +54,7 @@ SETTINGS = frozenset(
         "answer_wait",
         "close_wait",
         "stream_after",
+        "write_back",
         "temporary_names",
         "staging_size",
         "staging_free",
@@ -123,6 +124,8 @@ class Config:
     """How long stopping waits for files that are not sent yet."""
     stream_after: int = 8 * 2**20
     """From how many bytes on a file is sent while it is written; 0: never."""
+    write_back: bool = False
+    """Whether the kernel may keep what programs write for a while, and pass it on in one."""
     temporary_names: str | None = None
     """Patterns of names that stay local, separated by blanks; after ``+`` beside the usual ones."""
     staging_size: int | None = None

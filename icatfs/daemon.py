@@ -228,6 +228,7 @@ async def _build(
                 mode=mode,
                 recall_wait_s=config.recall_wait_s,
                 slot_wait_s=config.slot_wait_s,
+                write_back=config.write_back,
                 entry_timeout_s=config.ttl_s,
                 attr_timeout_s=config.ttl_s,
             ),

@@ -18,6 +18,7 @@
      +- NotSupported             an operation that neither ICAT nor IDS has
      |   +- CopyInstead          a rename that can be had by copying and removing
      +- ContentChanged           the datafile was replaced while it was open
+     |   +- Renumbered           the kernel has to look the name up again, and does
      +- StaleHandle              a file handle that is not open
      +- NotOnline                archived, and policy says: do not recall
      |   +- DataArchived         the server's word: not on disk (a restore may be queued)
@@ -118,6 +119,10 @@ class CopyInstead(NotSupported):
 
 class ContentChanged(IcatfsError):
     """The datafile was replaced while it was open."""
+
+
+class Renumbered(ContentChanged):
+    """An entry has another inode number by now: the kernel looks its name up again."""
 
 
 class StaleHandle(IcatfsError):

@@ -105,6 +105,7 @@ def resolve(flags: Flags) -> Config:
         close_wait_s=_seconds(settings, "close_wait", 600.0) or 0.0,
         unmount_wait_s=_seconds(settings, "unmount_wait", 300.0) or 0.0,
         stream_after=_allowance(settings, "stream_after", 8 * 2**20),
+        write_back=cfg.parse_bool("write_back", settings.get("write_back", "no")),
         temporary_names=settings.get("temporary_names"),
         staging_size=_allowance(settings, "staging_size", 0) or None,
         staging_free=_allowance(settings, "staging_free", 256 * 2**20),

@@ -33,6 +33,16 @@ class Aftermath:
         self._inodes = inodes
         self._notifier = notifier
 
+    def became(self, before: NodeKey, node: Node) -> None:
+        """What was known by a key is this entry from now on, under the number that it has.
+
+        Nobody may be told of the entry before: it would get another one, and there would be two
+        for one file.
+        """
+        inode = self._inodes.find(before)
+        if inode is not None:
+            self._inodes.update(inode, node)
+
     def published(self, before: NodeKey, node: Node) -> None:
         """What was known by a key is at the facility, and is this entry."""
         inode = self._inodes.find(before)
@@ -44,11 +54,14 @@ class Aftermath:
     def given_up(self, node: Node) -> None:
         """A local file is shown no longer; a stored one of which it was to be a version is."""
         inode = self._inodes.find(node.key)
+        writes_back = self._entries.numbering.writes_back
         if inode is not None and node.key.id >= 0:
+            if writes_back:
+                self._inodes.supersede(inode)
             self._entries.distrust_pages(inode)
             self._notifier.invalidate_inode(inode.number)
         folder = self._folder(node, inode)
-        if node.key.id < 0 and folder is not None:
+        if (node.key.id < 0 or writes_back) and folder is not None:
             self._notifier.invalidate_entry(folder, node.name)
 
     def renamed(
@@ -59,7 +72,7 @@ class Aftermath:
             inode = self._inodes.find(before.key) or self._inodes.find(after.key)
             folder = None if after.parent is None else self._inodes.find(after.parent)
             if inode is not None:
-                self._inodes.update(inode, after)
+                self._entries.numbering.renew(inode, after)
                 inode.parent = inode.parent if folder is None else folder.number
             if before.key.kind is Kind.FOLDER:
                 self._inodes.move(Move(before.key, after.key))

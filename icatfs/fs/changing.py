@@ -18,6 +18,7 @@ from icatfs.errors import (
     AccessDenied,
     BadName,
     CopyInstead,
+    IcatfsError,
     IsADirectory,
     NotADirectory,
     NotPermitted,
@@ -25,7 +26,7 @@ from icatfs.errors import (
     ReadOnly,
     StaleHandle,
 )
-from icatfs.fs.handles import DraftHandle
+from icatfs.fs.handles import DraftHandle, Opened
 from icatfs.fs.moving import Move
 from icatfs.values import Kind, WriteMode
 
@@ -35,7 +36,8 @@ if TYPE_CHECKING:
     from icatfs.fs.entries import Entries
     from icatfs.fs.handles import AnyHandles
     from icatfs.fs.inodes import Inode, InodeTable
-    from icatfs.fs.ports import Caller, CallerProbe
+    from icatfs.fs.options import FsOptions
+    from icatfs.fs.ports import Caller, CallerProbe, Notifier
     from icatfs.fs.revising import OldContent
     from icatfs.fs.waiting import Waits
     from icatfs.fs.writingports import Draft, Writing
@@ -51,15 +53,6 @@ class Changes:
     mtime_ns: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
-    """An open file: its handle, and how the kernel is to cache it."""
-
-    fh: int
-    keep_cache: bool = True
-    direct_io: bool = False
-
-
 class Changing:
     """The operations of one mount that change something."""
 
@@ -73,9 +66,10 @@ class Changing:
         handles: AnyHandles,
         waits: Waits,
         probe: CallerProbe,
-        mode: WriteMode,
-        uid: int,
+        notifier: Notifier,
+        options: FsOptions,
     ) -> None:
+        # given
         self._writing = writing
         self._entries = entries
         self._old = old
@@ -83,8 +77,10 @@ class Changing:
         self._handles = handles
         self._waits = waits
         self._probe = probe
-        self._mode = mode
-        self._uid = uid
+        self._notifier = notifier
+        self._options = options
+        # constant
+        self._numbering = entries.numbering
 
     def refuse(self, parent: int, name: str, what: str, instead: str, caller: Caller) -> NoReturn:
         """NotPermitted, or what comes before it, for what no mount can make."""
@@ -111,7 +107,8 @@ class Changing:
         """Open a file for writing, or one that is not published yet for whatever."""
         if flags & os.O_ACCMODE != os.O_RDONLY:
             self._check(caller)
-        draft = await self._edit(inode, caller, flags)
+        with self._numbering.changing(inode):
+            draft = await self._edit(inode, caller, flags)
         if flags & os.O_TRUNC:
             try:
                 await _cut(draft, 0)
@@ -132,17 +129,38 @@ class Changing:
         return await self._writing.revise(node, None if flags & os.O_TRUNC else fill)
 
     def is_draft(self, inode: Inode) -> bool:
-        """Whether the file has bytes that are not at the facility: then these are read."""
+        """Whether the file is read from its draft.
+
+        That has bytes that are not at the facility; or will have, while the kernel has pages of it.
+        """
         draft = self._writing.draft(inode.node.key)
-        return draft is not None and not draft.is_stored
+        return draft is not None and (self._options.writes_back or not draft.is_stored)
 
     async def write(self, fh: int, offset: int, data: bytes) -> int:
         """Write all of ``data``; returns how much that is."""
         handle = self._draft_handle(fh)
         with self._entries.reporting(handle.inode.number):
+            if self._options.writes_back:
+                return await self._write_kept(handle, offset, data)
             if handle.draft.is_final:
                 await handle.draft.revise()
             return handle.draft.write(offset, data)
+
+    async def _write_kept(self, handle: DraftHandle, offset: int, data: bytes) -> int:
+        """Where it fails the kernel has to ask before the next ``write``, which is told then."""
+        try:
+            with self._waits.waiting():
+                return await handle.draft.write_kept(offset, data)
+        except IcatfsError:
+            self._notifier.invalidate_attributes(handle.inode.number)
+            raise
+
+    def check_whole(self, inode: Inode) -> None:
+        """Raises why something of a file lacks that the kernel had kept of it."""
+        if self._options.writes_back and not self._numbering.is_past(inode):
+            draft = self._writing.draft(inode.node.key)
+            if draft is not None:
+                draft.check_whole()
 
     async def flush(self, handle: DraftHandle) -> None:
         """A descriptor was closed; the opener's last close publishes and tells how that went.
@@ -150,6 +168,7 @@ class Changing:
         That of a reader changes nothing. Nor does that of a program that was killed: nobody said
         that the file is whole.
         """
+        handle.is_flushed = True
         if not handle.writes or handle.killed:
             return
         number = handle.inode.number
@@ -160,6 +179,17 @@ class Changing:
             await handle.draft.flush(self._still_open(handle))
         self._inodes.update(handle.inode, handle.draft.node)
         self._entries.pages_written(handle.inode)
+
+    async def release(self, handle: DraftHandle) -> None:
+        """The last descriptor of a handle has gone.
+
+        The kernel asks nothing at a close where it could not pass on what it had kept.
+        """
+        if self._options.writes_back:
+            if handle.writes and not handle.is_flushed:
+                handle.draft.was_not_flushed()
+            self._numbering.written(handle.inode, handle.draft.node)
+        await handle.draft.release()
 
     async def fsync(self, fh: int) -> None:
         """Return when the facility has what was written, or the local disk where that is all.
@@ -204,12 +234,31 @@ class Changing:
         """Cut or extend a file, give it a time; mode and owner are accepted without effect."""
         inode = self._inodes[number]
         with self._entries.reporting(number), self._waits.waiting():
+            if self._options.writes_back and self._is_kernels(inode, changes, fh):
+                return self._entries.show(inode)
             self._check(caller)
             if changes.size is not None:
-                await self._resize(inode, changes.size, fh, caller)
-            await self._set_mtime(inode, changes.mtime_ns)
-            await self._entries.refresh(inode)
+                await self._resize(inode, changes, changes.size, fh, caller)
+            else:
+                await self._set_mtime(inode, changes.mtime_ns)
+            if not self._options.writes_back or inode.node.is_folder:
+                await self._entries.refresh(inode)
         return self._entries.show(inode)
+
+    def _is_kernels(self, inode: Inode, changes: Changes, fh: int | None) -> bool:
+        """Whether the kernel tells what it keeps, in the name of whoever made it do so.
+
+        Through a handle that is when a file was written. Otherwise it is a time that we know, for
+        the kernel has another one to tell, too: that of a new name, or of losing it.
+        """
+        if changes.size is not None or changes.mtime_ns is None:
+            return False
+        if fh is None:
+            return changes.mtime_ns == inode.node.mtime_ns
+        draft = self._draft_handle(fh).draft
+        draft.hear_mtime(changes.mtime_ns)
+        self._numbering.written(inode, draft.node)
+        return True
 
     async def _set_mtime(self, inode: Inode, mtime_ns: int | None) -> None:
         node = inode.node
@@ -225,16 +274,23 @@ class Changing:
             )
         elif mtime_ns is not None:
             await self._writing.set_mtime(node, mtime_ns)
+            if self._options.writes_back:
+                self._numbering.written(inode, replace(inode.node, mtime_ns=mtime_ns))
 
-    async def _resize(self, inode: Inode, size: int, fh: int | None, caller: Caller) -> None:
+    async def _resize(
+        self, inode: Inode, changes: Changes, size: int, fh: int | None, caller: Caller
+    ) -> None:
         if inode.node.is_folder:
             raise IsADirectory(f"{inode.node.name} is a folder")
         if fh is not None:
-            await _cut(self._draft_handle(fh).draft, size)
+            draft = self._draft_handle(fh).draft
+            await _cut(draft, size, changes.mtime_ns)
+            self._inodes.update(inode, draft.node)
             return
-        draft = await self._edit(inode, caller, 0 if size else os.O_TRUNC)
+        with self._numbering.changing(inode):
+            draft = await self._edit(inode, caller, 0 if size else os.O_TRUNC)
         try:
-            await _cut(draft, size)
+            await _cut(draft, size, changes.mtime_ns)
             if not self._handles.is_open(inode.number):
                 await draft.flush(still_open=False)
         except BaseException:  # not swallowed: no handle holds the draft
@@ -305,7 +361,7 @@ class Changing:
                     raise
                 raise CopyInstead(str(error)) from error
         if inode is not None:
-            self._inodes.update(inode, renamed)
+            self._numbering.renew(inode, renamed)
             inode.parent = new_parent
         if node.key.kind is Kind.FOLDER:
             self._inodes.move(Move(node.key, renamed.key))
@@ -315,9 +371,9 @@ class Changing:
         return await self._entries.find(folder, name)
 
     def _check(self, caller: Caller, name: str = "") -> None:
-        if self._mode is WriteMode.READ_ONLY:
+        if self._options.mode is WriteMode.READ_ONLY:
             raise ReadOnly("this mount is read-only; mount with --mode add to add data")
-        if caller.uid not in (0, self._uid):
+        if caller.uid not in (0, self._options.uid):
             raise AccessDenied("only the user who mounted the facility may change anything")
         try:
             name.encode()
@@ -325,11 +381,16 @@ class Changing:
             raise BadName("the catalogue holds names in UTF-8 only") from None
 
 
-async def _cut(draft: Draft, size: int) -> None:
-    """Cut or extend a draft, as a new version where it is stored already."""
+async def _cut(draft: Draft, size: int, mtime_ns: int | None = None) -> None:
+    """Cut or extend a draft, as a new version where it is stored already.
+
+    The kernel says when that is, if it keeps times.
+    """
     if draft.is_final and size != draft.node.size:
         await draft.revise()
     draft.truncate(size)
+    if mtime_ns is not None:
+        draft.hear_mtime(mtime_ns)
 
 
 async def _give_back(draft: Draft) -> None:

@@ -7,13 +7,15 @@ becomes a real entry when it is published.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 import trio
 
 from icatfs.catalogue.node import Node, NodeKey
-from icatfs.errors import Busy, IcatfsError, NotPermitted
+from icatfs.errors import Busy, IcatfsError, NoSpace, NotPermitted, ShuttingDown, StagingFailed
+from icatfs.fs.lacking import Lacking
 from icatfs.fs.temporary import Making
 from icatfs.icat.records import DatafileRow
 from icatfs.values import DatasetId, Kind
@@ -28,6 +30,8 @@ class Publisher(Protocol):
 
     temporary: TemporaryNames
     """The names whose files stay local."""
+    writes_back: bool
+    """Whether the kernel keeps what programs write, and the times of it."""
 
     def written(self, draft: Draft) -> None:
         """Bytes were added: they may be sent while the next ones are written."""
@@ -50,19 +54,18 @@ class Publisher(Protocol):
     def give_up(self, draft: Draft) -> None:
         """Stop showing a draft that could not be stored; its bytes stay."""
 
+    def forgotten(self, draft: Draft) -> None:
+        """Nobody has a published draft open any more."""
+
     async def withdraw(self, draft: Draft) -> None:
         """Forget a draft that is nothing but a copy of what is stored."""
 
 
+_REQUEST = 1 << 20
+"""As much as the kernel writes at once."""
 KILLED = "incomplete: the program that wrote it was killed"
-
-
-@dataclass(frozen=True, slots=True)
-class Lacking:
-    """Where a write failed, and why."""
-
-    offset: int
-    error: IcatfsError
+_NOT_CLOSED = "the kernel could not pass on all that was written to it"
+_ENDED = "the mount ended before all that the kernel had kept of it was written"
 
 
 class Draft:
@@ -88,14 +91,16 @@ class Draft:
         """The Datafile name it will get."""
         self.making = Making()
         self._node = node
-        self._mtime_ns: int | None = None
+        self._mtime_ns = node.mtime_ns if publisher.writes_back else None
+        """A time that a program gave it. Where the kernel keeps times, the kernel's: it says when
+        that changes, and the time at which bytes reach us means nothing."""
         self.handles = 0
         self.dirty = True
         self.published = False
         self.failed = False
         self.removed = False
-        self.lacking: Lacking | None = None
-        """A write that failed and was not tried again: the file must not look whole."""
+        self.lacking = Lacking()
+        """Writes that failed and were not tried again: the file must not look whole."""
         self.stream_at: int | None = None
         """How many bytes it has to have before it is sent while it is written; None: never."""
         self.sending = False
@@ -120,8 +125,7 @@ class Draft:
 
         The catalogue keeps no more, and what the kernel has seen must be true once it is stored.
         """
-        mtime_ns = self.staged.mtime_ns if self._mtime_ns is None else self._mtime_ns
-        return mtime_ns // 10**9 * 10**9
+        return _whole_seconds(self.staged.mtime_ns if self._mtime_ns is None else self._mtime_ns)
 
     @property
     def is_local(self) -> bool:
@@ -158,18 +162,74 @@ class Draft:
     def write(self, offset: int, data: bytes) -> int:
         """Write all of ``data``; NoSpace, Busy while it is sent, NotPermitted once it is stored."""
         self._check_open()
-        if offset < self.staged.contiguous:
-            self._publisher.changed(self)
         try:
-            written = self.staged.pwrite(offset, data)
+            self._put(offset, data)
         except IcatfsError as error:
-            self._lacks(offset, error)
+            self.lacking.refused(offset, error)
             raise
-        if self.lacking is not None and offset <= self.lacking.offset:
-            self.lacking = None  # tried again
+        return len(data)
+
+    async def write_kept(self, offset: int, data: bytes) -> int:
+        """Write all of ``data``, which the kernel has kept: no program is told now if that fails.
+
+        So a version that is being sent is waited for, and this becomes a part of the next one; what
+        cannot be written, for whatever reason, lacks. Raises NoSpace, StagingFailed, NotPermitted.
+        """
+        try:
+            await self.settle()
+            if self.is_final:
+                await self.revise()
+            self._check_open()
+            self._put(*self._news(offset, data))
+        except IcatfsError as error:
+            self.lacking.lost(offset, offset + len(data), error)
+            raise
+        except BaseException:  # not swallowed: it is cancelled, and nobody writes these bytes again
+            self.lacking.lost(offset, offset + len(data), ShuttingDown(_ENDED))
+            raise
+        self.lacking.written(offset, offset + len(data))
+        return len(data)
+
+    async def settle(self) -> None:
+        """Return when nothing of it is being sent: it is stored then, or could not be."""
+        if self.published or not self.staged.is_frozen:
+            return
+        async with self.lock:
+            with suppress(IcatfsError):  # who closed it is told
+                await self._publisher.publish(self)  # there is one under way, and this waits for it
+
+    def check_whole(self) -> None:
+        """Raises why something lacks that the kernel had kept, unless it can be tried again now."""
+        error = self.lacking.error
+        if error is None or not self.handles:
+            return
+        if not isinstance(error, NoSpace):
+            raise error
+        self.staged.check_room(_REQUEST)
+
+    def was_not_flushed(self) -> None:
+        """A program's close failed in the kernel, which had kept what cannot be written now."""
+        if self.lacking.error is None:
+            self.lacking.refused(0, StagingFailed(_NOT_CLOSED))
+
+    def _news(self, offset: int, data: bytes) -> tuple[int, bytes]:
+        """What of a write is not there already.
+
+        The kernel writes whole pages: of a log that grows line by line it writes the last page
+        again and again, which is nothing that makes void what was sent of it.
+        """
+        known = min(self.staged.contiguous - offset, len(data))
+        if known <= 0 or self.staged.pread(offset, known) != data[:known]:
+            return offset, data
+        return offset + known, data[known:]
+
+    def _put(self, offset: int, data: bytes) -> None:
+        if data and offset < self.staged.contiguous:
+            self._publisher.changed(self)
+        self.staged.pwrite(offset, data)
+        self.lacking.written(offset, offset + len(data))
         self._touch()
         self._publisher.written(self)
-        return written
 
     def read(self, offset: int, size: int) -> bytes:
         """The staged bytes in this range."""
@@ -178,18 +238,32 @@ class Draft:
     def truncate(self, size: int) -> None:
         """Cut or extend with zeroes; NoSpace, Busy, or NotPermitted once it is stored."""
         if size == self.node.size:
+            if self._publisher.writes_back:  # the kernel may have kept more than we have
+                self.lacking.cut(size)
             return
         self._check_open()
         if size < self.staged.contiguous:
             self._publisher.changed(self)
         self.staged.truncate(size)
-        if self.lacking is not None and size <= self.lacking.offset:
-            self.lacking = None
+        self.lacking.cut(size)
         self._touch()
 
     def set_mtime(self, mtime_ns: int) -> None:
-        """Give it a time of its own; holds until it is written again."""
+        """Give it a time of its own; holds until it is written again.
+
+        Where it is as it is stored, the facility has that time already.
+        """
         self._mtime_ns = mtime_ns
+        if not self.dirty:
+            self._node = replace(self._node, mtime_ns=_whole_seconds(mtime_ns))
+
+    def hear_mtime(self, mtime_ns: int) -> None:
+        """The kernel says when a program has written last: what it wrote comes soon, or is here."""
+        self._mtime_ns = mtime_ns
+
+    def has_mtime(self, mtime_ns: int) -> bool:
+        """Whether the facility has this time of it already."""
+        return not self.dirty and self._node.mtime_ns == _whole_seconds(mtime_ns)
 
     async def sync(self, *, publish: bool) -> None:
         """Return when the bytes written so far are at the facility, or else on the local disk.
@@ -213,7 +287,12 @@ class Draft:
         if still_open:
             return
         self.killed = False
-        if not self.dirty or self.removed or self.is_local:
+        if self.removed:
+            return
+        if self.lacking.error is not None and self._publisher.writes_back:
+            self.failed = True
+            raise self.lacking.error
+        if not self.dirty or self.is_local:
             return
         async with self.lock:
             await self._publisher.publish(self)
@@ -228,6 +307,7 @@ class Draft:
             return
         if self.published:
             self.staged.close(keep=False)
+            self._publisher.forgotten(self)
         elif self.removed:
             self._publisher.changed(self)
             await self.staged.discard()
@@ -237,7 +317,7 @@ class Draft:
             return  # its name will change, or it will be removed
         elif self.killed:
             await self._publisher.keep(self, KILLED)
-        elif self.lacking is not None:
+        elif self.lacking.error is not None:
             await self._publisher.keep(self, f"incomplete: {self.lacking.error}")
         elif self.failed:
             self._publisher.give_up(self)
@@ -267,14 +347,13 @@ class Draft:
     def continue_in(self, staged: StagedFile) -> None:
         """It is the next version of what was published, with these bytes to begin with."""
         self.staged, self.replaces = staged, self.row
-        self.published, self.dirty, self._mtime_ns = False, True, None
-
-    def _lacks(self, offset: int, error: IcatfsError) -> None:
-        if self.lacking is None or offset < self.lacking.offset:
-            self.lacking = Lacking(offset, error)
+        self.published, self.dirty = False, True
+        if not self._publisher.writes_back:
+            self._mtime_ns = None
 
     def _touch(self) -> None:
-        self._mtime_ns = None
+        if not self._publisher.writes_back:
+            self._mtime_ns = None
         self.dirty = True
 
     def _check_open(self) -> None:
@@ -285,6 +364,10 @@ class Draft:
                 f"{self._node.name} is stored at the facility already and what is stored is not "
                 "changed; write to a new name"
             )
+
+
+def _whole_seconds(time_ns: int) -> int:
+    return time_ns // 10**9 * 10**9
 
 
 def draft_node(folder: Node, dataset: DatasetId, name: str, entry: int) -> Node:

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from icatfs.errors import IcatfsError, NotADirectory, NotFound
+from icatfs.errors import IcatfsError, NotADirectory, NotFound, Renumbered
 from icatfs.fs.inodes import ROOT
+from icatfs.fs.numbering import Numbering
 from icatfs.icat.records import DatafileRow
 from icatfs.values import ContentVersion, WriteMode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from icatfs.catalogue.node import Glimpse, Node
+    from icatfs.catalogue.node import Glimpse, Node, NodeKey
     from icatfs.fs.attributes import Attributes, Portrait
     from icatfs.fs.handles import AnyHandles
     from icatfs.fs.inodes import Inode, InodeTable
+    from icatfs.fs.options import FsOptions
     from icatfs.fs.ports import Catalogue, Listing
     from icatfs.fs.reports import Reports
     from icatfs.fs.writingports import Writing
@@ -41,8 +43,8 @@ class Content:
 class Entries:
     """The entries of one mount, by inode.
 
-    Invariants: ``contents`` holds only inodes that the kernel knows; ``_absent`` holds the latest
-    names, in their folders, that the kernel was told do not exist.
+    Invariants: ``contents`` holds only inodes that the kernel knows, or is to look up; ``_absent``
+    holds the latest names, in their folders, that the kernel was told do not exist.
     """
 
     def __init__(
@@ -54,7 +56,7 @@ class Entries:
         handles: AnyHandles,
         portrait: Portrait,
         reports: Reports,
-        mode: WriteMode,
+        options: FsOptions,
     ) -> None:
         # given
         self._catalogue = catalogue
@@ -63,7 +65,11 @@ class Entries:
         self._handles = handles
         self._portrait = portrait
         self._reports = reports
-        self._writes = mode is not WriteMode.READ_ONLY
+        self._writes = options.mode is not WriteMode.READ_ONLY
+        # constant
+        self.numbering = Numbering(
+            inodes, handles, self._has_draft, writes_back=options.writes_back
+        )
         # mutable
         self.contents: dict[int, Content] = {}
         self._absent: OrderedDict[tuple[int, str], None] = OrderedDict()
@@ -112,42 +118,26 @@ class Entries:
         """Bring ``inode.node`` up to date; raises `NotFound` for what has gone and is not open.
 
         False where it stays as it is for who has it open, and what is now there is another one.
+        Raises `Renumbered` where nobody has it open, and the kernel has to look up the other.
         """
+        if self.numbering.is_past(inode):
+            return self._stays(inode)
         try:
             node = await self._current(inode)
         except NotFound:
             if not self._handles.is_open(inode.number):
                 raise
             return True
-        if self._is_other(inode.number, node):
-            return False
-        self._inodes.update(inode, node)
-        return True
+        return self.numbering.update(inode, node) or self._stays(inode)
 
-    def remember(self, node: Node, parent: int) -> Inode:
-        """The inode of a node that the kernel is about to be told of; counted."""
-        number = self._inodes.number(node.key)
-        if self._is_other(number, node):
-            self._inodes.supersede(self._inodes[number])
-        return self._inodes.remember(node, parent)
+    def _stays(self, inode: Inode) -> bool:
+        """False; Renumbered where nobody needs the inode as it was."""
+        if self.numbering.writes_back and not self._handles.is_open(inode.number):
+            raise Renumbered(f"{inode.node.name} is another file by now: look it up again")
+        return False
 
-    def number_of_file(self, glimpse: Glimpse) -> int:
-        """The number of a stored file in a listing that the kernel is about to be told of."""
-        number = self._inodes.number_of_datafile(glimpse.datafile)
-        if self._handles.has_other_length(number, glimpse.size):
-            self._inodes.supersede(self._inodes[number])
-            number = self._inodes.number_of_datafile(glimpse.datafile)
-        return number
-
-    def _is_other(self, number: int, node: Node) -> bool:
-        """Whether a file has been replaced, and is open with the length that it had.
-
-        The kernel has one size for an inode, and ends all reading there: it would tell who copies
-        the old bytes that a part of them is all. So the new ones get a number of their own.
-        """
-        if not self._handles.has_other_length(number, node.size):
-            return False
-        return not self._writes or self._writing.draft(node.key) is None
+    def _has_draft(self, key: NodeKey) -> bool:
+        return self._writes and self._writing.draft(key) is not None
 
     async def _current(self, inode: Inode) -> Node:
         key = inode.node.key
@@ -217,6 +207,13 @@ class Entries:
             return
         if isinstance(inode.node.entity, DatafileRow):
             self.contents[inode.number] = Content(inode.node.version, 0)
+
+    def learn_size(self, inode: Inode, content: Content, size: int) -> None:
+        """Reading has shown how long a file is of which the catalogue does not know that."""
+        content.size = size
+        if self.numbering.writes_back:  # under this number the kernel goes on as it began
+            self._inodes.supersede(inode)
+            self.contents[self._inodes.number(inode.node.key)] = replace(content)
 
     def remember_absent(self, folder: int, name: str) -> None:
         """The kernel is told that there is no such name, and may rely on it for a while."""

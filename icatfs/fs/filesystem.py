@@ -19,10 +19,10 @@ import trio
 from icatfs.errors import IsADirectory, NotFound, NotSupported
 from icatfs.fs.aftermath import Aftermath
 from icatfs.fs.attributes import Portrait, permits, statfs
-from icatfs.fs.changing import Changing, Opened
+from icatfs.fs.changing import Changing
 from icatfs.fs.entries import Entries
 from icatfs.fs.folders import Folders
-from icatfs.fs.handles import DraftHandle, HandleTable
+from icatfs.fs.handles import DraftHandle, HandleTable, Opened
 from icatfs.fs.inodes import InodeTable
 from icatfs.fs.options import FsOptions, FsStatus
 from icatfs.fs.ports import CacheFile
@@ -101,7 +101,7 @@ class FileSystem(Generic[F]):
             handles=self._handles,
             portrait=self._portrait,
             reports=self._reports,
-            mode=options.mode,
+            options=options,
         )
         self._folders = Folders(self._entries, self._inodes, self._handles, self.waits, probe)
         self.readers = Readers(self._handles, self._inodes, self._reports)
@@ -132,8 +132,8 @@ class FileSystem(Generic[F]):
             handles=self._handles,
             waits=self.waits,
             probe=probe,
-            mode=options.mode,
-            uid=options.uid,
+            notifier=notifier,
+            options=options,
         )
 
     def status(self) -> FsStatus:
@@ -175,6 +175,11 @@ class FileSystem(Generic[F]):
         """Whether nothing at all can be changed."""
         return self._options.mode is WriteMode.READ_ONLY
 
+    @property
+    def writes_back(self) -> bool:
+        """Whether the kernel is to keep what programs write, and to pass it on later."""
+        return self._options.writes_back
+
     # Entries.
 
     async def lookup(self, parent: int, name: str, caller: Caller) -> Attributes:
@@ -186,7 +191,7 @@ class FileSystem(Generic[F]):
             except NotFound:
                 self._entries.remember_absent(parent, name)
                 return self._portrait.absent
-        return self._entries.show(self._entries.remember(node, parent))
+        return self._entries.show(self._entries.numbering.remember(node, parent))
 
     def forget(self, forgotten: Sequence[tuple[int, int]]) -> None:
         """The kernel takes back lookups: (number, count). Never raises."""
@@ -199,6 +204,7 @@ class FileSystem(Generic[F]):
         with self._entries.reporting(number), self.waits.waiting(caller.pid):
             if not await self._entries.refresh(inode):
                 self._notifier.invalidate_entry(inode.parent, inode.node.name)
+            self.changes.check_whole(inode)
         return self._entries.show(inode)
 
     def access(self, number: int, mask: int, caller: Caller) -> bool:
@@ -252,6 +258,7 @@ class FileSystem(Generic[F]):
         inode = self._inodes[number]
         if inode.node.is_folder:
             raise IsADirectory(f"{inode.node.name} is a folder")
+        self._entries.numbering.check_present(inode)
         with self._entries.reporting(number), self.waits.waiting(caller.pid):
             if flags & os.O_ACCMODE != os.O_RDONLY:
                 return await self.changes.open(inode, flags, caller)
@@ -284,10 +291,10 @@ class FileSystem(Generic[F]):
     async def release(self, fh: int) -> None:
         """The last descriptor of the handle is gone; nobody hears of errors any more."""
         handle = self._handles.release_file(fh)
-        if not isinstance(handle, DraftHandle):
+        if isinstance(handle, DraftHandle):
+            await self.changes.release(handle)
+        else:
             handle.file.close()
-            return
-        await handle.draft.release()
 
 
 @asynccontextmanager

@@ -85,7 +85,7 @@ class Folders:
         """
         listing, parent, inodes = handle.listing, handle.inode.number, self._inodes
         attributes_of_file = self._entries.attributes_of_file
-        number_of_file = self._entries.number_of_file
+        number_of_file = self._entries.numbering.of_file
         for entry in handle.entries(position):
             after = position + _DOTS + 1
             if not isinstance(entry, Glimpse):

@@ -50,6 +50,8 @@ class ReadHandle(Generic[F]):
     """Whether its opener has ended: who still reads has inherited it."""
     nonblocking: bool = False
     """Whether it was opened not to wait for the archive."""
+    is_direct: bool = False
+    """Whether the kernel keeps no pages of what it reads."""
 
 
 @dataclass(slots=True, eq=False)
@@ -65,6 +67,17 @@ class DraftHandle:
     """Opened with ``O_SYNC``: each write is to be safe when it returns."""
     killed: bool = False
     """Whether the opener was killed while it could write."""
+    is_flushed: bool = False
+    """Whether any of its descriptors was closed, as far as the kernel says so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """An open file: its handle, and how the kernel is to cache it."""
+
+    fh: int
+    keep_cache: bool = True
+    direct_io: bool = False
 
 
 _WINDOW = 256
@@ -168,6 +181,13 @@ class HandleTable(Generic[F]):
         sizes = [one.file.version.size for one in here if isinstance(one, ReadHandle)]
         return len(sizes) == len(here) and any(one not in (None, size) for one in sizes)
 
+    def has_stored_pages(self, number: int) -> bool:
+        """Whether somebody reads a stored file by this inode, of which the kernel keeps pages."""
+        return number in self._opens and any(
+            isinstance(one, ReadHandle) and one.inode.number == number and not one.is_direct
+            for one in self._files.values()
+        )
+
     def files(self) -> Iterator[FileHandle[F]]:
         """All open files."""
         yield from self._files.values()
@@ -180,3 +200,4 @@ class AnyHandles(Protocol):
     def file(self, fh: int) -> ReadHandle[Any] | DraftHandle: ...
     def is_open(self, number: int) -> bool: ...
     def has_other_length(self, number: int, size: int) -> bool: ...
+    def has_stored_pages(self, number: int) -> bool: ...

@@ -122,6 +122,18 @@ class InodeTable:
     def _member(self, number: int) -> tuple[Crowd, int] | None:
         return self._crowds.find(number & _ID_MASK) if number >> _ID_BITS == _DATAFILES else None
 
+    def told(self, number: int) -> tuple[int, int] | None:
+        """Size and modification time (ns) that the kernel was told of a number, if it knows it."""
+        inode = self._inodes.get(number) or self._faces.get(number)
+        if inode is not None:
+            return inode.node.size, inode.node.mtime_ns
+        found = self._member(number)
+        if found is None:
+            return None
+        crowd, position = found
+        (one,) = crowd.listing.glimpses(position, position + 1)
+        return one.size, one.mtime_ns
+
     def number(self, key: NodeKey) -> int:
         """The number an entry has, or would get; nothing is counted."""
         self._displaced = None
@@ -251,9 +263,19 @@ class InodeTable:
         if inode.lookups < 0:
             log.error("lookup count of inode %d fell to %d", number, inode.lookups)
         del self._inodes[number]
-        if self._moved.get(inode.node.key) == number:
-            del self._moved[inode.node.key]
+        self._forget_move(inode.node.key)
         return True
+
+    def _forget_move(self, key: NodeKey) -> None:
+        """Its own number is good enough again, unless the kernel knows something else by that.
+
+        That may be what it was before: it asks for a name twice when its number has changed, and
+        may forget the first answer before it asks for the second.
+        """
+        moved, before = self._moved.get(key), self._inodes.get(number_of(key))
+        is_superseded = before is not None and before.node.key == key
+        if moved is not None and moved not in self._inodes and not is_superseded:
+            del self._moved[key]
 
     def _forget_member(self, number: int, count: int) -> bool:
         if number >> _ID_BITS != _DATAFILES:

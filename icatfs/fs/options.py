@@ -22,6 +22,13 @@ class FsOptions:
     """How long a read waits for the archive; None: without limit."""
     slot_wait_s: float = 1.0
     """How long a read waits for its turn to wait, where the kernel allows only a few."""
+    write_back: bool = False
+    """Whether the kernel may keep what is written; means nothing where nothing may be."""
+
+    @property
+    def writes_back(self) -> bool:
+        """Whether the kernel keeps what programs write, and with it sizes and times of its own."""
+        return self.write_back and self.mode is not WriteMode.READ_ONLY
 
 
 @dataclass(frozen=True, slots=True)

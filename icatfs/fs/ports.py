@@ -90,6 +90,10 @@ class Notifier(Protocol):
         """Forget cached attributes and pages of one inode."""
         ...
 
+    def invalidate_attributes(self, ino: int) -> None:
+        """Forget cached attributes of one inode, but not its pages."""
+        ...
+
     def invalidate_entry(self, folder: int, name: str) -> None:
         """Forget one name of a folder, be it known or known not to exist."""
         ...

@@ -88,6 +88,7 @@ class Publishing:
         nursery: trio.Nursery,
         *,
         temporary: TemporaryNames,
+        writes_back: bool,
         replacing: Replacing,
         on_refusal: Callable[[DatasetId, AccessDenied], None],
     ) -> None:
@@ -99,6 +100,7 @@ class Publishing:
         self._replacing = replacing
         self._on_refusal = on_refusal
         self.temporary = temporary
+        self.writes_back = writes_back
         # mutable
         self.under_way = 0
         self.watcher: Watcher | None = None
@@ -131,7 +133,7 @@ class Publishing:
         services = self._services
         folder = draft.node.parent
         assert folder is not None
-        if draft.lacking is not None:  # the program was told, and closes it all the same
+        if draft.lacking.error is not None:  # the program was told, and closes it all the same
             draft.failed = True
             raise draft.lacking.error
         draft.failed, draft.sending = False, True
@@ -153,6 +155,8 @@ class Publishing:
         before = draft.node
         draft.become(node, row)
         self._overlay.published(folder, before.name, draft)
+        if self.watcher is not None:
+            self.watcher.became(before.key, node)
 
     async def _send(self, draft: Draft, dataset: Node) -> DatafileRow:
         if draft.replaces is not None:
@@ -250,7 +254,16 @@ class Publishing:
         """Forget a draft that is nothing but a copy of what is stored."""
         assert draft.node.parent is not None
         self._overlay.forget_draft(draft.node.parent, draft)
+        self.forgotten(draft)
         await draft.staged.discard()
+
+    def forgotten(self, draft: Draft) -> None:
+        """Nobody has a draft open any more, and what is stored of it is shown.
+
+        The kernel may have kept more than could be written.
+        """
+        if self.writes_back and draft.lacking.error is not None and self.watcher is not None:
+            self.watcher.given_up(draft.node)
 
     async def _publish_later(self, draft: Draft) -> None:
         try:

@@ -38,6 +38,7 @@ from icatfs.errors import (
     ReadOnly,
     RecallFailed,
     RecallTimeout,
+    Renumbered,
     ShuttingDown,
     StagingFailed,
     StaleHandle,
@@ -57,6 +58,7 @@ _EXPECTED = (
     NotEmpty,
     NotFound,
     NotSupported,
+    Renumbered,
     ShuttingDown,
     StaleHandle,
 )

@@ -6,9 +6,8 @@ import os
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from icatfs.errors import ContentChanged, Damaged, NotFound
-from icatfs.fs.changing import Opened
 from icatfs.fs.entries import Content
-from icatfs.fs.handles import ReadHandle
+from icatfs.fs.handles import Opened, ReadHandle
 from icatfs.fs.ports import CacheFile
 
 if TYPE_CHECKING:
@@ -57,6 +56,8 @@ class StoredFiles(Generic[F]):
         content.withdrawals = file.withdrawals
         if version.size is None:
             content.size = file.size
+        # The kernel asks for nothing beyond the size it knows, unless it is told not to cache.
+        direct = version.size is None or self._entries.numbering.is_changing(inode)
         handle = ReadHandle(
             inode,
             opener,
@@ -64,10 +65,9 @@ class StoredFiles(Generic[F]):
             file,
             file.withdrawals,
             nonblocking=bool(flags & os.O_NONBLOCK),
+            is_direct=direct,
         )
-        fh = self._handles.open_file(handle)
-        # The kernel asks for nothing beyond the size it knows, unless it is told not to cache.
-        return Opened(fh, keep_cache=keep, direct_io=version.size is None)
+        return Opened(self._handles.open_file(handle), keep_cache=keep, direct_io=direct)
 
     def _keep_cache(self, inode: Inode, file: F) -> bool:
         """Whether the pages that the kernel may have of this inode are those of the new open.
@@ -119,5 +119,7 @@ class StoredFiles(Generic[F]):
         if content is None or size is None or content.size == size:
             return
         if content.version == handle.file.version:
-            content.size = size
+            self._entries.learn_size(handle.inode, content, size)
             self._notifier.invalidate_inode(handle.inode.number)
+            if self._entries.numbering.writes_back:
+                self._notifier.invalidate_entry(handle.inode.parent, handle.inode.node.name)

@@ -75,6 +75,8 @@ class WritingOptions:
     """Whether a path of the facility may be brought back from tape without being asked for."""
     stream_after: int = 8 * 2**20
     """From how many bytes on a file is sent while it is written; 0: never."""
+    writes_back: bool = False
+    """Whether the kernel keeps what programs write, and passes it on later."""
 
 
 def options_of(config: Config, mode: WriteMode) -> WritingOptions:
@@ -87,6 +89,7 @@ def options_of(config: Config, mode: WriteMode) -> WritingOptions:
         allow_recursive_delete=config.allow_recursive_delete,
         complete_is_closed=config.complete_is_closed,
         stream_after=config.stream_after,
+        writes_back=config.write_back,
         temporary_names=temporary_names(config.temporary_names),
         recalls=lambda path: policy.manner("/" + path.removeprefix(top).lstrip("/")).recalls,
     )
@@ -123,6 +126,7 @@ class Writing:
             permission.own_files,
             nursery,
             temporary=options.temporary_names,
+            writes_back=options.writes_back,
             replacing=self._replacing,
             on_refusal=self._closed.learn,
         )
@@ -291,16 +295,22 @@ class Writing:
         Raises ReadOnly, NotPermitted, AccessDenied.
         """
         draft = self._overlay.by_key(node.key)
-        if draft is not None and not draft.published:
-            draft.set_mtime(mtime_ns)
+        if draft is not None:
+            if self.publishing.writes_back:
+                await draft.settle()
+            if draft.has_mtime(mtime_ns):
+                return
             if draft.dirty:
-                return  # it goes with the bytes
+                draft.set_mtime(mtime_ns)  # it goes with the bytes
+                return
         self._permission.check_changeable(node, "change")
         services = self._services
         if isinstance(node.entity, DatafileRow):
             await self._confirming.entry(node.entity, dataset_of(node))
         when = datetime.fromtimestamp(mtime_ns // 1_000_000_000, UTC)
         await services.keeper.run(services.icat.set_datafile_time, DatafileId(node.key.id), when)
+        if draft is not None:
+            draft.set_mtime(mtime_ns)
         if node.parent is not None:
             services.catalogue.invalidate(node.parent)
 

@@ -38,9 +38,24 @@ class Draft(Protocol):
         ...
 
     def write(self, offset: int, data: bytes) -> int: ...
+    async def write_kept(self, offset: int, data: bytes) -> int:
+        """The same of what the kernel has kept; waits where it is being sent just now."""
+        ...
+
+    def check_whole(self) -> None:
+        """Raises why something lacks that the kernel had kept, unless it can be tried again now."""
+        ...
+
+    def was_not_flushed(self) -> None:
+        """A program's close of it failed before we heard of it."""
+        ...
+
     def read(self, offset: int, size: int) -> bytes: ...
     def truncate(self, size: int) -> None: ...
-    def set_mtime(self, mtime_ns: int) -> None: ...
+    def hear_mtime(self, mtime_ns: int) -> None:
+        """The kernel says when a program has written last."""
+        ...
+
     async def sync(self, *, publish: bool) -> None:
         """Return when what was written is at the facility, or else on the local disk."""
         ...
@@ -59,7 +74,11 @@ Fill = Callable[[Any], Awaitable[None]]
 
 
 class Watcher(Protocol):
-    """Hears of what happens to local files when nobody waits for it."""
+    """Hears of what becomes of local files, and of what happens when nobody waits for it."""
+
+    def became(self, before: NodeKey, node: Node) -> None:
+        """What was known by a key is this entry from now on."""
+        ...
 
     def published(self, before: NodeKey, node: Node) -> None:
         """What was known by a key is at the facility, and is this entry."""

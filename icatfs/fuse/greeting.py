@@ -10,6 +10,8 @@ completed:
 * Set-user-id bits go away by themselves where somebody writes, for there are none
   (``FUSE_HANDLE_KILLPRIV_V2``). Otherwise the kernel asks for the attribute ``security.capability``
   before each ``write``, which takes as long as a write of 4 KiB does.
+* Where the kernel is to keep the times of files, it keeps none finer than the catalogue does:
+  nobody is shown a time that is another one as soon as the file is stored.
 
 Meanwhile libfuse has one end of a pair of sockets for the kernel, and we have the other. Layout of
 the messages: ``linux/fuse.h``, ``fuse_init_in`` and ``fuse_init_out``, protocol 7.23 and later.
@@ -34,10 +36,15 @@ _FLAGS_AT = 12
 _LIMITS = struct.Struct("=HH")
 _LIMITS_AT = 16
 """In the answer: requests in the background, and from how many on that counts as congestion."""
+_TIME = struct.Struct("=I")
+_TIME_AT = 24
+"""In the answer: the granularity of times, in nanoseconds."""
 _LONGEST = 1 << 17
 
 
-def completed(introduction: bytes, answer: bytes, background: int) -> bytes:
+def completed(
+    introduction: bytes, answer: bytes, background: int, time_ns: int | None = None
+) -> bytes:
     """libfuse's answer to the kernel's introduction, with what libfuse does not say.
 
     Both with their headers. A refusal stays as it is.
@@ -50,15 +57,18 @@ def completed(introduction: bytes, answer: bytes, background: int) -> bytes:
     taken |= offered & HANDLE_KILLPRIV_V2
     _FLAGS.pack_into(result, _OUT_HEADER + _FLAGS_AT, taken)
     _LIMITS.pack_into(result, _OUT_HEADER + _LIMITS_AT, background, background * 3 // 4)
+    if time_ns is not None:
+        _TIME.pack_into(result, _OUT_HEADER + _TIME_AT, time_ns)
     return bytes(result)
 
 
-async def greet(descriptor: int, background: int) -> None:
+async def greet(descriptor: int, background: int, time_ns: int | None = None) -> None:
     """Exchange introductions with the kernel, on the descriptor that libfuse has for it.
 
     `pyfuse3.main` answers requests after this. ``background``: how many requests may be in the
     background, up to 65535; the kernel gives an ordinary user no more than
-    ``fuse.max_user_bgreq``. Raises `MountError` if there is no mount any more.
+    ``fuse.max_user_bgreq``. ``time_ns``: how fine the times are that the kernel gives to files;
+    None: as fine as it likes. Raises `MountError` if there is no mount any more.
     """
     kernel = os.dup(descriptor)
     try:
@@ -72,7 +82,7 @@ async def greet(descriptor: int, background: int) -> None:
                 nursery.start_soon(pyfuse3.main)
                 await trio.lowlevel.wait_readable(ours)
                 nursery.cancel_scope.cancel()  # before it waits for more where no more will come
-            os.write(kernel, completed(introduction, ours.recv(_LONGEST), background))
+            os.write(kernel, completed(introduction, ours.recv(_LONGEST), background, time_ns))
     except OSError as error:
         raise MountError(f"the kernel gave the mount up: {error.strerror}") from error
     finally:

@@ -46,6 +46,8 @@ _READ_AHEAD_KB = 1024
 BACKGROUND = 1000
 _MOST_BACKGROUND = (1 << 16) - 1
 KERNELS_BACKGROUND = 12
+_WHOLE_SECONDS_NS = 10**9
+"""How fine the times of a catalogue are."""
 _FEW_READS = 8
 """So many waiting reads leave the kernel some of its twelve for others."""
 _GRACE_S = 10.0
@@ -67,6 +69,10 @@ class KernelNotifier:
     def invalidate_inode(self, ino: int) -> None:
         """Forget cached attributes and pages of one inode."""
         self._put(lambda: pyfuse3.invalidate_inode(ino))
+
+    def invalidate_attributes(self, ino: int) -> None:
+        """Forget cached attributes of one inode, but not its pages."""
+        self._put(lambda: pyfuse3.invalidate_inode(ino, attr_only=True))
 
     def invalidate_entry(self, folder: int, name: str) -> None:
         """Forget one name of a folder."""
@@ -125,7 +131,8 @@ async def serve(
         granted = granted_background(background)
         if granted == KERNELS_BACKGROUND:
             filesystem.limit_waiting(_FEW_READS)
-        await greet(fuse_descriptor(), granted)
+        clock = _WHOLE_SECONDS_NS if filesystem.writes_back else None
+        await greet(fuse_descriptor(), granted, clock)
         await trio.to_thread.run_sync(tune, mountpoint)
         notifier.start()
         on_ready()

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Sequence
 
     from icatfs.fs.attributes import Attributes
-    from icatfs.fs.changing import Opened
     from icatfs.fs.filesystem import FileSystem
+    from icatfs.fs.handles import Opened
 
 log = logging.getLogger(__name__)
 
@@ -95,16 +95,12 @@ class Operations(pyfuse3.Operations):
     """The handlers of one mount."""
 
     supports_dot_lookup = False
-    enable_writeback_cache = False
-    """With it what `write` has accepted is lost with this process, as long as the kernel has it
-    only; a full disk is no longer told by the write that did not fit; and the kernel trusts its own
-    sizes and times for good, whatever the catalogue says. Small writes would be eight times as
-    fast and more (docs/performance.md)."""
     enable_acl = False
 
     def __init__(self, filesystem: FileSystem[Any]) -> None:
         super().__init__()
         self._fs = filesystem
+        self.enable_writeback_cache = filesystem.writes_back
 
     # Entries.
 

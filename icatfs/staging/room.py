@@ -36,6 +36,11 @@ class Room:
             self._allowance = self._look(size)
         self._allowance -= size
 
+    def check(self, size: int) -> None:
+        """NoSpace if there is no room for so many bytes, which nobody writes yet."""
+        if size > self._allowance:
+            self._allowance = self._look(size)
+
     def _look(self, size: int) -> int:
         disk = os.statvfs(self._folder)
         free = disk.f_bavail * disk.f_frsize - self._min_free

@@ -117,6 +117,10 @@ class StagedFile:
         crash_point("written")
         return written
 
+    def check_room(self, size: int) -> None:
+        """`NoSpace` when so many bytes could not be written now."""
+        self._area.room.check(size)
+
     def fileno(self) -> int:
         """Its descriptor, open while it is ``in_use``."""
         return self._descriptor

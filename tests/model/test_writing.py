@@ -1,7 +1,8 @@
 """Random writing under random faults and crashes, against a model: nothing lost, nothing doubled.
 
-The model (`support.writingmodel`) knows what each name may hold. It is run twice: with a facility
-that fails, and over a line that cuts, stalls and damages what passes (`support.badline`). What is
+The model (`support.writingmodel`) knows what each name may hold. It is run three times: with a
+facility that fails, so again where the kernel keeps what is written, and over a line that cuts,
+stalls and damages what passes (`support.badline`). What is
 stored is counted at the facility, after each crash and at the end (`support.counting`); what is not
 stored must be listed, and be copied out whole.
 
@@ -162,6 +163,7 @@ class Writing(RuleBasedStateMachine):
     crashes: ClassVar[int] = 0
     refused: ClassVar[int] = 0
     """How many whole files could not be stored in the end."""
+    settings: ClassVar[str] = "close_wait=3,unmount_wait=3,ttl=1,stream_after=1M"
 
     @initialize(mode=st.sampled_from(["rw", "add"]), number=st.integers(0, 2**32))
     def begin(self, mode: str, number: int) -> None:
@@ -216,9 +218,9 @@ class Writing(RuleBasedStateMachine):
 
     def mount(self) -> None:
         self.well()
-        options = ("--mode", self.mode, "--allow-recursive-delete")
-        settings_ = ("-o", "close_wait=3,unmount_wait=3,ttl=1,stream_after=1M")
-        self.point = self.mounts.mount(self.reached, *options, *settings_, user="simple/root")
+        options: tuple[str, ...] = ("--mode", self.mode, "--allow-recursive-delete")
+        options += ("-o", self.settings)
+        self.point = self.mounts.mount(self.reached, *options, user="simple/root")
         self.model.mounted_anew()
 
     @property
@@ -250,11 +252,14 @@ class Writing(RuleBasedStateMachine):
             assert error.errno in DOCUMENTED, error  # noqa: PT017
             self.model.may_hold(name, outcomes if opened else ())
             if opened:
-                died = error.errno in DEAD  # then it may not have been written
-                self.model.drifts(name, outcomes, before, due=not died)
+                self.model.drifts(name, outcomes, before, due=not self.has_died(error))
             return error
         self.model.holds(name, {content})
         return None
+
+    def has_died(self, error: OSError) -> bool:
+        """Whether an operation failed with the mount: then what was to be written may not be."""
+        return error.errno in DEAD
 
     @step(name=names, kind=st.sampled_from(CHANGES), at=sizes, number=seeds)
     def change(self, name: str, kind: str, at: int, number: int) -> None:
@@ -515,13 +520,22 @@ class WritingOverABadLine(Writing):
         self.line.bad(number)
 
 
+class WritingBack(Writing):
+    """The same, where the kernel keeps what is written, and tells of a death by another errno."""
+
+    settings = f"{Writing.settings},write_back=yes"
+
+    def has_died(self, error: OSError) -> bool:
+        return super().has_died(error) or mountpoint.is_dead(self.point)
+
+
 @pytest.fixture
 def facility() -> Iterator[FacilityHandle]:
     with running_facility("--storage", "single") as started:
         yield started
 
 
-def run(machine: type[Writing]) -> None:
+def run(machine: type[Writing], examples: int = 2) -> None:
     """Run it, and say how far it came."""
     for name in ("steps", "crashes", "refused"):
         setattr(Writing, name, 0)
@@ -531,7 +545,7 @@ def run(machine: type[Writing]) -> None:
         run_state_machine_as_test(
             machine,
             settings=settings(
-                max_examples=30 if LONG else 2,
+                max_examples=30 if LONG else examples,
                 stateful_step_count=60 if LONG else 20,
                 deadline=None,
                 database=None,
@@ -558,6 +572,16 @@ def test_nothing_is_lost_and_nothing_doubled(mounts: Mounts, facility: FacilityH
     run(Writing)
     assert Writing.crashes >= 2
     assert {fault["kind"] for fault in FAULTS} <= facility.counters()["faults"].keys()
+
+
+@pytest.mark.timeout(3600 if LONG else 600)
+def test_nothing_is_lost_and_nothing_doubled_with_write_back(
+    mounts: Mounts, facility: FacilityHandle
+) -> None:
+    Writing.facility = Writing.reached = facility
+    Writing.mounts = mounts
+    run(WritingBack, examples=1)
+    assert Writing.crashes >= 1
 
 
 @pytest.mark.timeout(3600 if LONG else 600)

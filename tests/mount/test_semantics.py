@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 FILE = f"{DATASET}/e208945.nxs"
+WRITE_BACK = ["-o", "write_back=yes"]
 
 
 @pytest.fixture
@@ -747,6 +748,53 @@ unless that write is tried again."""
     with fails_with(errno.ENOSPC):
         for _ in range(9):
             os.write(descriptor, bytes(1 << 18))
+    with fails_with(errno.ENOSPC):
+        os.close(descriptor)
+    assert stored(facility, "file") == []
+    assert mounts.unmount(mounted).returncode == 16
+
+
+def test_write_back(mounts: Mounts, facility: FacilityHandle) -> None:
+    """With `-o write_back=yes` the kernel keeps what programs write and passes it on in one, at \
+the latest in `close` and `fsync`, which tell the truth as ever."""
+    mounted = mounts.mount(facility, *WRITE_BACK, name="gathering")
+    (mounted / VISIT / "new").mkdir()
+    content = os.urandom(1 << 20)
+    with (mounted / VISIT / "new/file").open("wb", buffering=0) as file:
+        for start in range(0, len(content), 4096):
+            file.write(content[start : start + 4096])
+        os.fsync(file.fileno())
+        assert checksums(facility, "file") == [zlib.crc32(content)]
+        file.write(b"more")
+    until(lambda: checksums(facility, "file") == [zlib.crc32(content + b"more")])
+    assert mounts.unmount(mounted).returncode == 0
+
+
+def test_write_back_and_death(mounts: Mounts, facility: FacilityHandle) -> None:
+    """Then what no program had closed when icatfs died may be lost, and is not sent; `close` \
+fails (`EIO` or `ENOTCONN`)."""
+    mounted = mounts.mount(facility, *WRITE_BACK, name="dying")
+    (mounted / VISIT / "new").mkdir()
+    file = (mounted / VISIT / "new/file").open("wb", buffering=0)
+    file.write(b"half of it")
+    os.kill(mounts.status(mounted)["pid"], signal.SIGKILL)
+    with fails_with(errno.EIO, errno.ENOTCONN, errno.ECONNABORTED):
+        file.close()
+    mounts.unmount(mounted)
+    mounted = mounts.mount(facility, *WRITE_BACK, name="dying")
+    assert stored(facility, "file") == []
+    assert mounts.unmount(mounted).returncode == 16
+
+
+def test_write_back_and_a_full_disk(mounts: Mounts, facility: FacilityHandle) -> None:
+    """Then what does not fit on the local disk is told by a later `write`, by `fsync` or by \
+`close`, and the file is not sent unless all of that is written again."""
+    mounted = mounts.mount(facility, *WRITE_BACK, "-o", "staging_size=1M", name="full")
+    (mounted / VISIT / "new").mkdir()
+    descriptor = os.open(mounted / VISIT / "new/file", os.O_WRONLY | os.O_CREAT)
+    os.write(descriptor, bytes(3 << 20))
+    with fails_with(errno.ENOSPC):
+        os.fsync(descriptor)
     with fails_with(errno.ENOSPC):
         os.close(descriptor)
     assert stored(facility, "file") == []

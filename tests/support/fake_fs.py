@@ -436,6 +436,17 @@ class FakeDraft:
         self._changed()
         return len(data)
 
+    async def write_kept(self, offset: int, data: bytes) -> int:
+        await trio.lowlevel.checkpoint()
+        return self.write(offset, data)
+
+    def check_whole(self) -> None:
+        if self.fails_with is not None:
+            raise self.fails_with
+
+    def was_not_flushed(self) -> None:
+        self.killed = True
+
     def read(self, offset: int, size: int) -> bytes:
         return bytes(self.content[offset : offset + size])
 
@@ -446,6 +457,9 @@ class FakeDraft:
 
     def set_mtime(self, mtime_ns: int) -> None:
         self.node = replace(self.node, mtime_ns=mtime_ns)
+
+    def hear_mtime(self, mtime_ns: int) -> None:
+        self.set_mtime(mtime_ns)
 
     async def sync(self, *, publish: bool) -> None:
         await trio.lowlevel.checkpoint()
@@ -619,6 +633,9 @@ class FakeNotifier:
     def invalidate_inode(self, ino: int) -> None:
         self.inodes.append(ino)
 
+    def invalidate_attributes(self, ino: int) -> None:
+        self.inodes.append(ino)
+
     def invalidate_entry(self, folder: int, name: str) -> None:
         self.entries.append((folder, name))
 
@@ -647,6 +664,7 @@ def fake_services(
     notifier: Notifier | None = None,
     recall_wait_s: float | None = None,
     uid: int = 1000,
+    write_back: bool = False,
 ) -> FakeServices:
     """A file system over a facility in memory."""
     catalogue = FakeCatalogue(files)
@@ -654,7 +672,7 @@ def fake_services(
     recall = FakeRecall(control, transfer, catalogue)
     writing = FakeWriting(catalogue, mode)
     probe, notifier = probe or FakeProbe(), notifier or FakeNotifier()
-    options = FsOptions(uid, uid, mode, recall_wait_s=recall_wait_s)
+    options = FsOptions(uid, uid, mode, recall_wait_s=recall_wait_s, write_back=write_back)
     filesystem = FileSystem(
         catalogue=catalogue,
         store=store,

@@ -67,6 +67,8 @@ class Mounts:
         auth, _, name = user.partition("/")
         login = ["--auth", auth, "--user", name, "--password-file", password]
         folders = ["--cache-dir", self.folder / "cache", "-o", f"state_dir={self.folder / 'state'}"]
+        if os.environ.get("ICATFS_TEST_WRITE_BACK"):  # to run any test with it, by hand
+            folders += ["-o", "write_back=yes"]
         return ["mount", facility.url, point, *login, *folders, *options]
 
     def mount(

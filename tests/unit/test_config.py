@@ -212,3 +212,11 @@ def test_a_table_of_the_recall_policy_may_have_many_lines(tmp_path: Path, icat_c
 def test_an_unusable_recall_policy_is_refused(tmp_path: Path, option: str) -> None:
     with pytest.raises(ConfigError):
         resolve(flags(tmp_path, source="https://icat.example.org", options=(option,)))
+
+
+def test_the_kernel_keeps_what_is_written_only_if_it_is_told_to(tmp_path: Path) -> None:
+    url = "https://icat.example.org"
+    assert not resolve(flags(tmp_path, source=url)).write_back
+    assert resolve(flags(tmp_path, source=url, options=("write_back=yes",))).write_back
+    with pytest.raises(ConfigError, match="write_back"):
+        resolve(flags(tmp_path, source=url, options=("write_back=perhaps",)))

@@ -146,3 +146,15 @@ def test_counts_never_go_wrong(steps: list[tuple[int, int]]) -> None:
         for one, count in counts.items():
             inode = table.find(node(one).key)
             assert (inode.lookups if inode else 0) == count
+
+
+def test_a_number_that_was_superseded_is_not_given_again_while_it_is_known() -> None:
+    table = InodeTable(TOP)
+    before = table.remember(node(7), ROOT)
+    table.supersede(before)
+    after = table.remember(node(7), ROOT)
+    assert table.forget(after.number, 1)
+    assert table.number(node(7).key) == after.number != before.number
+    assert table.forget(before.number, 1)
+    assert table.number(node(7).key) == before.number
+    assert table.remember(node(7), ROOT).number == before.number

@@ -16,7 +16,7 @@ def introduction(flags: int) -> bytes:
     return header + struct.pack("=IIIII11I", 7, 36, 131072, flags, 0, *[0] * 11)
 
 
-def answer(flags: int, background: int = 0, congestion: int = 0) -> bytes:
+def answer(flags: int, background: int = 0, congestion: int = 0, time_ns: int = 1) -> bytes:
     """``fuse_out_header`` and ``fuse_init_out``."""
     facts = struct.pack(
         "=IIIIHHIIHHI7I",
@@ -27,7 +27,7 @@ def answer(flags: int, background: int = 0, congestion: int = 0) -> bytes:
         background,
         congestion,
         1 << 20,
-        1,
+        time_ns,
         256,
         0,
         0,
@@ -48,6 +48,11 @@ def test_only_what_is_offered_is_taken_and_nothing_else_changes(
 def test_a_kernel_that_asks_before_each_write_is_told_not_to() -> None:
     result = completed(introduction(HANDLE_KILLPRIV_V2), answer(0), 1000)
     assert result == answer(HANDLE_KILLPRIV_V2, 1000, 750)
+
+
+def test_a_kernel_that_keeps_times_keeps_them_as_fine_as_it_is_told() -> None:
+    result = completed(introduction(0), answer(0), 1000, 10**9)
+    assert result == answer(0, 1000, 750, 10**9)
 
 
 def test_a_refusal_stays_as_it_is() -> None:
