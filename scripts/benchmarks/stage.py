@@ -66,12 +66,14 @@ class Stage:
         """The visit with the large datasets, seen through the mount."""
         return self.point / BIG
 
-    def mount(self, *, cold: bool) -> None:
-        """Mount; with an empty cache when cold."""
+    def mount(self, *, cold: bool, settings: str = "") -> None:
+        """Mount; with an empty cache when cold, and these settings (``name=value,...``)."""
         if cold:
             self.set_aside(self.cache)
         options = [*self._login, "--cache-dir", str(self.cache)]
         options += ["-o", f"state_dir={self.folder / 'state'}"]
+        if settings:
+            options += ["-o", settings]
         if self.ca_file is not None:
             options += ["--ca-file", str(self.ca_file)]
         run(*PROGRAM, "mount", self.facility.url, self.point, *options)
@@ -89,9 +91,9 @@ class Stage:
         run(*PROGRAM, "unmount", self.point)
 
     @contextmanager
-    def mounted(self, *, cold: bool) -> Iterator[None]:
+    def mounted(self, *, cold: bool, settings: str = "") -> Iterator[None]:
         """A mount for the time of a block."""
-        self.mount(cold=cold)
+        self.mount(cold=cold, settings=settings)
         try:
             yield
         finally:

@@ -57,8 +57,14 @@ def rows(stage: Stage, runs: int, small: int) -> list[Row]:
             ("256 MiB", 256 << 20, ">= 0.95"),
             ("1 byte", 1, "+ 20 ms"),
         )
-        copies = _copies(stage, made, runs, sizes)
-        return [*copies, *_blocks(stage, made, runs), *_many(stage, small)]
+        result = _copies(stage, made, runs, sizes)
+        with _bare(stage) as bare:
+            result += _blocks("bare pyfuse3", bare, runs)
+        result += _blocks("mount", made, runs)
+    with stage.mounted(cold=False, settings="write_back=yes"):
+        result += _blocks("mount with write_back", made, runs)
+    with stage.mounted(cold=False):
+        return [*result, *_many(stage, small)]
 
 
 def beside_a_real_one(stage: Stage, runs: int, small: int) -> list[Row]:
@@ -119,22 +125,16 @@ def _copy(source: Path, folder: Path, numbers: Iterator[int]) -> Callable[[], fl
     return lambda: command("cp", source, folder / f"{next(numbers)}")()
 
 
-def _blocks(stage: Stage, folder: Path, runs: int) -> list[Row]:
+def _blocks(whose: str, folder: Path, runs: int) -> list[Row]:
     """Writing 256 MiB in blocks of 4 KiB and of 1 MiB, to a file that is then removed."""
-    result = []
-    with _bare(stage) as bare:
-        for whose, place in (("bare pyfuse3", bare), ("mount", folder)):
-            works = {
-                name: script(_BLOCKS, place / f"blocks-{name}.part", size)
-                for name, size in (("1 MiB", 1 << 20), ("4 KiB", 4 << 10))
-            }
-            speeds = in_turn(runs, works)
-            large = row(f"{whose}, writes of 1 MiB", speeds["1 MiB"], "MiB/s")
-            small = row(
-                f"{whose}, writes of 4 KiB", speeds["4 KiB"], "MiB/s", peer=large, target=">= 0.5"
-            )
-            result += [large, small]
-    return result
+    works = {
+        name: script(_BLOCKS, folder / f"blocks-{name}.part", size)
+        for name, size in (("1 MiB", 1 << 20), ("4 KiB", 4 << 10))
+    }
+    speeds = in_turn(runs, works)
+    large = row(f"{whose}, writes of 1 MiB", speeds["1 MiB"], "MiB/s")
+    small = row(f"{whose}, writes of 4 KiB", speeds["4 KiB"], "MiB/s", peer=large, target=">= 0.5")
+    return [large, small]
 
 
 @contextmanager
