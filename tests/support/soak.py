@@ -579,9 +579,9 @@ class Soak:
         """Every file can be read once more; what was damaged is forgotten after a while."""
         deadline = time.monotonic() + LAST_LOOK_S
         for point, truth in product(self._points, self._truths):
-            while not _reads_well(point / VISIT / truth.path, truth.content):
+            while complaint := _complaint(point / VISIT / truth.path, truth.content):
                 if time.monotonic() > deadline:
-                    self._tally.is_wrong(f"{truth.path} cannot be read although all is well")
+                    self._tally.is_wrong(f"{truth.path}, although all is well: {complaint}")
                     break
                 time.sleep(1.0)
 
@@ -656,11 +656,12 @@ class Soak:
         print("wrong        " + ("; ".join(tally.wrong) or "nothing"))
 
 
-def _reads_well(path: Path, content: bytes) -> bool:
+def _complaint(path: Path, content: bytes) -> str:
+    """What is wrong with a file; nothing if it can be read and is right."""
     try:
-        return path.read_bytes() == content
-    except OSError:
-        return False
+        return "" if path.read_bytes() == content else "other bytes"
+    except OSError as error:
+        return error.strerror or "an error"
 
 
 def _told(counts: Counter[str]) -> str:
