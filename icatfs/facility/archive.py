@@ -309,7 +309,8 @@ class Archive:
                 self._counters.archive(1)
         elif kind is Pending.RESTORE:
             fails = unit in work.outcomes and work.outcomes[unit].fails
-            if not fails and self._tape.restore(unit.id):
+            is_back = self.is_present(unit)  # meanwhile, off the books
+            if is_back or (not fails and self._tape.restore(unit.id)):
                 self._failed.discard(unit.id)
             else:
                 self._failed.add(unit.id)

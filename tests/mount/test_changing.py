@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from support.counting import stored
 from support.mounts import Mounts, fails_with, until
 from support.sample import VISIT
 
@@ -56,10 +57,7 @@ class Place:
 
     def contents(self) -> dict[str, bytes]:
         """Name to stored bytes of all that the facility has in the dataset."""
-        rows = self.facility.search(
-            f"SELECT df.name, df.id FROM Datafile df WHERE df.dataset.name = '{self.name}'"
-        )
-        return {name: self.facility.content(number) for name, number in rows}
+        return stored(self.facility, self.name)
 
     def datasets(self) -> list[str]:
         return sorted(

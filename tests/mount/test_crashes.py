@@ -6,12 +6,12 @@ import errno
 import json
 import os
 import signal
-import zlib
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.badline import Harm, Mishap, bad_line
+from support.counting import held, hidden
 from support.crashpoints import named_points
 from support.mounts import Mounts, fails_with, until
 from support.sample import DATASET
@@ -69,22 +69,8 @@ def crash_at(
 
 
 def stored(facility: FacilityHandle, name: str) -> list[bytes]:
-    """The bytes of each Datafile of this name; the catalogue must have their size and CRC-32."""
-    rows = facility.search(
-        f"SELECT df.id, df.fileSize, df.checksum FROM Datafile df WHERE df.name = '{name}'"
-    )
-    contents = [facility.content(row[0]) for row in rows]
-    assert [(size, int(crc, 16)) for _, size, crc in rows] == [
-        (len(content), zlib.crc32(content)) for content in contents
-    ]
-    return contents
-
-
-def hidden(facility: FacilityHandle) -> list[str]:
-    """The Datafiles that no mount shows."""
-    found = facility.search("SELECT df.name FROM Datafile df WHERE df.name LIKE '.icatfs-%'")
-    assert all(isinstance(name, str) for name in found)
-    return found
+    """The bytes of each Datafile of this name."""
+    return [content for _, content in held(facility, f"df.name = '{name}'")]
 
 
 def pending(mounts: Mounts) -> list[dict[str, Any]]:

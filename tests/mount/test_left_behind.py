@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from support.counting import HIDDEN, stored
 from support.mounts import Mounts, fails_with, until
 from support.sample import VISIT
 
@@ -31,13 +32,6 @@ def facility() -> Iterator[FacilityHandle]:
         yield running
 
 
-def stored(facility: FacilityHandle, dataset: Path) -> dict[str, bytes]:
-    rows = facility.search(
-        f"SELECT df.id, df.name FROM Datafile df WHERE df.dataset.name = '{dataset.name}'"
-    )
-    return {name: facility.content(number) for number, name in rows}
-
-
 def resend(mounts: Mounts, facility: FacilityHandle) -> str:
     """All is well again: what is left is sent by the next mount; what it says of that."""
     facility.clear_faults()
@@ -48,7 +42,7 @@ def resend(mounts: Mounts, facility: FacilityHandle) -> str:
 
 
 def no_hidden(facility: FacilityHandle, dataset: Path) -> bool:
-    return not any(name.startswith(".icatfs-") for name in stored(facility, dataset))
+    return not any(name.startswith(HIDDEN) for name in stored(facility, dataset.name))
 
 
 def test_a_file_that_was_renamed_is_not_removed_by_the_version_that_was_to_replace_it(
@@ -64,7 +58,7 @@ def test_a_file_that_was_renamed_is_not_removed_by_the_version_that_was_to_repla
     (dataset / "scan").rename(dataset / "kept")
     said = resend(mounts, facility)
     until(lambda: no_hidden(facility, dataset))
-    assert stored(facility, dataset) == {"kept": OLD, "scan": NEW}, said
+    assert stored(facility, dataset.name) == {"kept": OLD, "scan": NEW}, said
 
 
 def test_an_old_version_that_an_earlier_mount_could_not_remove_is_tried_again_until_it_has_gone(
@@ -83,7 +77,7 @@ def test_an_old_version_that_an_earlier_mount_could_not_remove_is_tried_again_un
     assert not no_hidden(facility, dataset)
     facility.clear_faults()
     until(lambda: no_hidden(facility, dataset))
-    assert stored(facility, dataset) == {"scan": NEW}
+    assert stored(facility, dataset.name) == {"scan": NEW}
 
 
 def test_a_file_that_could_not_be_saved_by_a_rename_is_as_it_was(
@@ -99,4 +93,4 @@ def test_a_file_that_could_not_be_saved_by_a_rename_is_as_it_was(
         (dataset / "scan.part").rename(dataset / "scan")
     said = resend(mounts, facility)
     until(lambda: no_hidden(facility, dataset))
-    assert stored(facility, dataset) == {"scan": OLD}, said
+    assert stored(facility, dataset.name) == {"scan": OLD}, said

@@ -12,6 +12,7 @@ import signal
 from typing import TYPE_CHECKING
 
 import pytest
+from support.counting import held
 from support.mounts import Mounts, fails_with, until
 from support.sample import DATASET
 
@@ -53,11 +54,8 @@ def archive(facility: FacilityHandle) -> None:
 
 
 def content(facility: FacilityHandle) -> bytes:
-    (number,) = facility.search(
-        "SELECT df.id FROM Datafile df WHERE df.name = 'e208945.nxs' "
-        "AND df.dataset.name = 'e208945'"
-    )
-    return facility.content(number)
+    ((_, stored),) = held(facility, "df.name = 'e208945.nxs' AND df.dataset.name = 'e208945'")
+    return stored
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
+from support.counting import stored
 from support.disks import FailingDisk, failing_disk
 from support.mounts import fails_with, until
 from support.sample import VISIT
@@ -77,15 +78,6 @@ def cut(mounts: Mounts, disk: FailingDisk, *, killed: int = 0) -> None:
     disk.come_back()
 
 
-def stored(facility: FacilityHandle, folder: Path) -> dict[str, bytes]:
-    """Name to bytes of all Datafiles of a dataset, hidden ones too; each has one name."""
-    rows = facility.search(
-        f"SELECT df.name, df.id FROM Datafile df WHERE df.dataset.name = '{folder.name}'"
-    )
-    assert len({name for name, _ in rows}) == len(rows)
-    return {name: facility.content(number) for name, number in rows}
-
-
 def recovered(mounts: Mounts, facility: FacilityHandle) -> None:
     """The next mount has done what was left to do."""
     mounted(mounts, facility)
@@ -98,7 +90,7 @@ def test_what_close_said_is_stored_is_there_once(
     (folder / "a").write_bytes(CONTENT)
     cut(mounts, disk)
     recovered(mounts, facility)
-    assert stored(facility, folder) == {"a": CONTENT}
+    assert stored(facility, folder.name) == {"a": CONTENT}
     assert (folder / "a").read_bytes() == CONTENT
 
 
@@ -109,7 +101,7 @@ def test_what_was_renamed_after_it_was_stored_is_not_sent_again_under_its_old_na
     os.rename(folder / "a", folder / "b")
     cut(mounts, disk)
     recovered(mounts, facility)
-    assert stored(facility, folder) == {"b": CONTENT}
+    assert stored(facility, folder.name) == {"b": CONTENT}
 
 
 def test_what_was_removed_after_it_was_stored_does_not_come_back(
@@ -119,7 +111,7 @@ def test_what_was_removed_after_it_was_stored_does_not_come_back(
     (folder / "a").unlink()
     cut(mounts, disk)
     recovered(mounts, facility)
-    assert stored(facility, folder) == {}
+    assert stored(facility, folder.name) == {}
 
 
 def test_a_new_version_is_there_once_and_hidden_names_are_not(
@@ -129,7 +121,7 @@ def test_a_new_version_is_there_once_and_hidden_names_are_not(
     (folder / "a").write_bytes(CONTENT)
     cut(mounts, disk)
     recovered(mounts, facility)
-    until(lambda: stored(facility, folder) == {"a": CONTENT})
+    until(lambda: stored(facility, folder.name) == {"a": CONTENT})
 
 
 def test_what_close_refused_is_on_the_disk_and_sent_by_the_next_mount(
@@ -142,7 +134,7 @@ def test_what_close_refused_is_on_the_disk_and_sent_by_the_next_mount(
     facility.clear_faults()
     assert [one.name for one in unfinished(mounts)] == ["a"]
     recovered(mounts, facility)
-    assert stored(facility, folder) == {"a": CONTENT}
+    assert stored(facility, folder.name) == {"a": CONTENT}
 
 
 def test_what_had_arrived_without_an_answer_is_not_sent_again_nor_called_incomplete(
@@ -150,11 +142,11 @@ def test_what_had_arrived_without_an_answer_is_not_sent_again_nor_called_incompl
 ) -> None:
     facility.faults({"kind": "truncate", "endpoint": "ids/put", "after_bytes": 0, "times": 1})
     writer = mounts.python_later(WRITER, folder, _source(mounts))
-    until(lambda: stored(facility, folder) == {"a": CONTENT})
+    until(lambda: stored(facility, folder.name) == {"a": CONTENT})
     cut(mounts, disk, killed=writer.pid)
     writer.wait()
     recovered(mounts, facility)
-    assert stored(facility, folder) == {"a": CONTENT}
+    assert stored(facility, folder.name) == {"a": CONTENT}
 
 
 def test_what_fsync_said_is_on_the_disk_is_listed_with_its_bytes(

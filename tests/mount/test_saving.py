@@ -17,12 +17,12 @@ import subprocess
 import sys
 import time
 import zipfile
-import zlib
 from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 import pytest
+from support.counting import held
 from support.mounts import Mounts, until
 from support.writable import Writable, writable_on
 
@@ -79,19 +79,12 @@ def names(writable: Writable, folder: Path) -> list[str]:
 
 
 def stored(writable: Writable, folder: Path) -> dict[str, bytes]:
-    """Name to bytes of all Datafiles in a folder; the catalogue must agree with the bytes."""
+    """Name to bytes of all Datafiles in a folder; each name is there once."""
     prefix = f"{folder.name}/"
-    rows = writable.facility.search(
-        "SELECT df.id, df.name, df.fileSize, df.checksum FROM Datafile df "
-        f"WHERE df.dataset.name = '{writable.dataset.name}' AND df.name LIKE '{prefix}%'"
-    )
-    found = {}
-    for number, name, size, checksum in rows:
-        content = writable.facility.content(number)
-        assert (size, int(checksum, 16)) == (len(content), zlib.crc32(content)), name
-        assert name not in found, "one name, one Datafile"
-        found[name.removeprefix(prefix)] = content
-    return found
+    which = f"df.dataset.name = '{writable.dataset.name}' AND df.name LIKE '{prefix}%'"
+    found = held(writable.facility, which)
+    assert len(dict(found)) == len(found), "one name, one Datafile"
+    return {name.removeprefix(prefix): content for name, content in found}
 
 
 def times(writable: Writable, folder: Path) -> set[float]:

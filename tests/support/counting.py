@@ -20,16 +20,32 @@ HIDDEN = ".icatfs-"
 
 
 def stored(facility: FacilityHandle, dataset: str) -> dict[str, bytes]:
-    """The files of a dataset of this name: each once, with the size and CRC-32 of its bytes."""
-    rows = facility.search(
-        "SELECT df.id, df.name, df.fileSize, df.checksum FROM Datafile df "
-        f"WHERE df.dataset.name = '{dataset}'"
-    )
-    found = {name: facility.content(number) for number, name, _, _ in rows}
-    assert len(found) == len(rows), f"one name, one Datafile: {[row[1] for row in rows]}"
-    for _, name, size, checksum in rows:
-        assert (size, int(checksum, 16)) == (len(found[name]), zlib.crc32(found[name])), name
-    return found
+    """The files of a dataset of this name, hidden ones too; each name is there once."""
+    found = held(facility, f"df.dataset.name = '{dataset}'")
+    assert len(dict(found)) == len(found), f"one name, one Datafile: {[name for name, _ in found]}"
+    return dict(found)
+
+
+def held(facility: FacilityHandle, which: str) -> list[tuple[str, bytes]]:
+    """Names and bytes of these Datafiles; the catalogue must have their sizes and CRC-32.
+
+    ``which`` is a JPQL condition on ``df``. If one of them is removed while they are looked at, all
+    are looked at anew.
+    """
+    query = f"SELECT df.id, df.name, df.fileSize, df.checksum FROM Datafile df WHERE {which}"
+    rows = facility.search(query)
+    while True:
+        try:
+            contents = [facility.content(number) for number, *_ in rows]
+        except RuntimeError:
+            before, rows = rows, facility.search(query)
+            if rows == before:
+                raise
+        else:
+            break
+    for (_, name, size, checksum), content in zip(rows, contents, strict=True):
+        assert (size, int(checksum, 16)) == (len(content), zlib.crc32(content)), name
+    return [(name, content) for (_, name, _, _), content in zip(rows, contents, strict=True)]
 
 
 def hidden(facility: FacilityHandle) -> list[str]:

@@ -9,7 +9,8 @@ wall clock jumps. At the end all is well again: then every file must be readable
 waiter may be left, and the mounts go quietly.
 
 It fails for a wrong byte, for an errno that the README does not tell of, for a storm of requests,
-for memory or descriptors that do not come back, and for a traceback in the log.
+for memory or descriptors that do not come back, and for a traceback in the log. What the mounts
+logged is kept then.
 """
 
 from __future__ import annotations
@@ -695,7 +696,12 @@ def main() -> int:
         os.environ["XDG_RUNTIME_DIR"] = str(runtime)
         soak = Soak(folder, options.minutes, seed)
         try:
-            return 0 if soak.run() else 1
+            if soak.run():
+                return 0
+            kept = tempfile.mkdtemp(prefix=f"icatfs-soak-{seed}-")
+            shutil.copytree(folder / "state" / "log", kept, dirs_exist_ok=True)
+            print(f"logs         {kept}")
+            return 1
         finally:
             soak.clean()
 

@@ -17,6 +17,7 @@ from icatfs.staging.swaps import Swaps
 from icatfs.staging.uploader import Target, Timing, Uploader, open_uploader
 from icatfs.transport import open_transport
 from icatfs.values import DatasetId
+from support.counting import held
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -58,10 +59,7 @@ class Clients:
 
     def found(self) -> dict[str, bytes]:
         """All that the facility has in the dataset, hidden or not."""
-        rows = self.facility.search(
-            f"SELECT df.name, df.id FROM Datafile df WHERE df.dataset.id = {self.dataset}"
-        )
-        return {name: self.facility.content(number) for name, number in rows}
+        return dict(held(self.facility, f"df.dataset.id = {self.dataset}"))
 
     def recovery(self) -> Recovery:
         return Recovery(self.area, self.uploader, self.swaps)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from icatfs.facility.handle import FacilityHandle
 from icatfs.staging.area import JOURNAL
 from icatfs.staging.journal import Entry, Journal
+from support.counting import held
 from support.mounts import Mounts
 from support.sample import VISIT
 
@@ -36,11 +37,8 @@ class Writable:
 
     def content(self, name: str) -> bytes:
         """The stored bytes of a Datafile of the dataset."""
-        rows = self.facility.search(
-            f"SELECT df.id FROM Datafile df WHERE df.dataset.name = '{self.dataset.name}' "
-            f"AND df.name = '{name}'"
-        )
-        return self.facility.content(rows[0])
+        which = f"df.dataset.name = '{self.dataset.name}' AND df.name = '{name}'"
+        return held(self.facility, which)[0][1]
 
 
 def writable_on(

@@ -59,9 +59,10 @@ class World:
             for file in (10 * dataset + 1, 10 * dataset + 2):
                 self.enter(file)
                 storage.keep(file, b"content")
+        self.tape = Tape(self.db, storage, kind)
         self.archive = Archive(
             kind,
-            Tape(self.db, storage, kind),
+            self.tape,
             self.clock,
             self.counters,
             Delays(tick_s=1, write_s=3),
@@ -214,6 +215,19 @@ def test_a_failed_restore_is_flagged_until_cleared_or_repeated_with_success(worl
     world.ask(Request.RESTORE)
     world.pass_time(5)
     assert (world.archive.report()["failures"], world.status()) == ([], Status.ONLINE)
+
+
+def test_a_restore_cannot_fail_any_more_when_its_data_are_back(world: World) -> None:
+    world.be_archived()
+    world.restores = RestoreOutcome(seconds=10, fails=True)
+    world.ask(Request.RESTORE)
+    world.pass_time(5)
+    assert (world.queue(), world.status()) == (["RESTORE"] * len(world.units()), Status.RESTORING)
+    for unit in world.units():
+        world.tape.bring_back(unit.id)
+    world.pass_time(10)
+    assert (world.queue(), world.archive.report()["failures"]) == ([], [])
+    assert world.status() is Status.ONLINE
 
 
 def test_a_restore_that_never_ends_ends_when_reconsidered(world: World) -> None:
