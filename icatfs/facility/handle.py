@@ -95,6 +95,13 @@ class FacilityHandle:
         assert isinstance(session, str)
         return session
 
+    def archive_report(self) -> dict[str, Any]:
+        """What the data service has queued and locked, and which restores failed."""
+        query = urllib.parse.urlencode({"sessionId": self.login()})
+        report = _json(_call("GET", f"{self.ids}/getServiceStatus?{query}"))
+        assert isinstance(report, dict)
+        return report
+
     def search(self, query: str, user: str = "simple/root") -> list[Any]:
         """What ICAT answers to a query."""
         parameters = {"sessionId": self.login(user), "query": query}

@@ -301,6 +301,7 @@ class Soak:
             for future in futures:
                 future.result()
         self._mend()
+        self._check_facility()
         self._last_look()
         self._leave()
         self._report()
@@ -575,6 +576,14 @@ class Soak:
         self._heal_all()
         if self._disk is not None:
             self._disk.fill(0)
+
+    def _check_facility(self) -> None:
+        """It is well, too: nobody's stream is left in it, nothing is queued, nothing has failed."""
+        try:
+            until(lambda: not any(self._server.handle.archive_report().values()), LAST_LOOK_S)
+        except AssertionError:
+            report = self._server.handle.archive_report()
+            self._tally.is_wrong(f"the facility has not come to rest: {report}")
 
     def _last_look(self) -> None:
         """Every file can be read once more; what was damaged is forgotten after a while."""

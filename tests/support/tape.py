@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import urllib.parse
-import urllib.request
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,10 +73,7 @@ class Tape:
 
     def moving(self) -> bool:
         """Whether the facility has something to restore."""
-        query = {"sessionId": self.facility.login("simple/root")}
-        url = f"{self.facility.ids}/getServiceStatus?{urllib.parse.urlencode(query)}"
-        with urllib.request.urlopen(url, timeout=30) as answer:
-            return bool(json.load(answer)["opsQueue"])
+        return bool(self.facility.archive_report()["opsQueue"])
 
     def begin(self, patch: pytest.MonkeyPatch) -> None:
         """For a test: this mount is found, and all is as at the beginning."""
