@@ -1,7 +1,7 @@
 """LibreOffice opens, changes and saves a document in a mount.
 
-For machines that have it, with its bridge for Python (``libreoffice-writer-nogui``,
-``python3-uno``): it is too large to be installed for this. `test_saving` imitates it everywhere.
+Where it can be had, with its bridge for Python: `scripts/test` installs both if apt-get can.
+`test_saving` imitates it everywhere.
 """
 
 from __future__ import annotations
