@@ -231,10 +231,6 @@ class Foresight(Protocol):
 class Recall(Protocol):
     """Brings data back from the archive."""
 
-    def check(self, dataset: DatasetId, datafile: DatafileId) -> None:
-        """Raises `RecallFailed` while a failed restore of these data is remembered."""
-        ...
-
     async def admit(
         self,
         dataset: DatasetId,

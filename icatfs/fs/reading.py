@@ -181,12 +181,11 @@ class Reader(Generic[F]):
         """None when the range is there; what is in the way when waiting can help.
 
         Raises `NotOnline` where the policy is against it, before the facility is asked for bytes:
-        each such request for archived data would queue a restore. Raises `RecallFailed` while that
-        is remembered, for the same reason.
+        each such request for archived data would queue a restore. Raises `RecallFailed` for the
+        same reason, while that is remembered and the data are not back.
         """
         dataset, datafile = _address(handle)
         file = handle.file
-        self._recall.check(dataset, datafile)
         await self._foresight.coming(dataset, file.version)
         if file.missing(start, stop) is None:
             return None

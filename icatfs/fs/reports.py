@@ -74,7 +74,7 @@ _REMEDIES: dict[type[IcatfsError], str] = {
     NoSpace: "make room on the disk that is full, here or at the facility",
     NotOnline: "order the data with icatfs stage, or mount with another recall policy",
     ProtocolError: "try again later; if it stays, tell the facility",
-    RecallFailed: "tell the facility, naming the dataset",
+    RecallFailed: "tell the facility, naming the dataset; icatfs stage has it try again",
     RecallTimeout: "read it again later: the restore goes on",
     StagingFailed: "look after the disk of the staging folder",
 }

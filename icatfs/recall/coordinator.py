@@ -15,7 +15,8 @@ is at the same time an order: it queues a restore. What is known to be online, f
 than a minute old, needs no question.
 
 A failed restore is remembered for five minutes, for every unit by itself: asking the facility for
-the data of such a unit would queue one restore after the other.
+the data of such a unit would queue one restore after the other. To ask where they are queues
+nothing: what has come back after all, by whomever, is read at once.
 """
 
 from __future__ import annotations
@@ -136,7 +137,8 @@ class RecallCoordinator:
         """Whether a read may have the datafile, of ``size`` bytes, if it has to be restored.
 
         Triggers nothing. ``who`` is called only when the data are not online. Raises NotOnline
-        with the reason, RecallFailed while that is remembered, facility errors.
+        with the reason, RecallFailed while that is remembered and the data are not back, facility
+        errors.
         """
         key = self._key(dataset, datafile)
         if not self._two_level or self._memory.is_online(Key(dataset, datafile)):
@@ -147,7 +149,7 @@ class RecallCoordinator:
             status = await self._where(dataset, datafile)
         if status is OnlineStatus.ONLINE:
             return FREE
-        self.check(dataset, datafile)
+        self._check(dataset, datafile)
         alone = size or 0 if self.by_dataset is False else None
         manner = await self._door.judge(key, status, who(), alone)
         return Admission(manner, fetch=self.by_dataset is None and not is_under_way)
@@ -170,7 +172,7 @@ class RecallCoordinator:
         await trio.lowlevel.checkpoint()
         if not self._two_level:
             return
-        self.check(dataset, datafile)
+        self._check(dataset, datafile)
         with trio.move_on_after(math.inf if patience_s is None else max(0.0, patience_s)):
             await self._wait(self._key(dataset, datafile))
             return
@@ -196,7 +198,7 @@ class RecallCoordinator:
             error = interest.error
             raise type(error)(*error.args) from error
 
-    def check(self, dataset: DatasetId, datafile: DatafileId) -> None:
+    def _check(self, dataset: DatasetId, datafile: DatafileId) -> None:
         """Raises RecallFailed while a failed restore of the unit is remembered."""
         failure = self._memory.failure(Key(dataset, datafile))
         if failure is not None:

@@ -14,7 +14,7 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 FAILURE_S = 300.0
-"""How long a failed restore is the answer."""
+"""How long a failed restore is the answer, unless the data are seen to be back."""
 ANSWER_S = 5.0
 ONLINE_S = 60.0
 """How long data that were seen online are asked for without a question."""
@@ -30,11 +30,12 @@ class Memory:
         self._online: dict[Key, float] = {}
 
     def note(self, key: Key, status: OnlineStatus) -> None:
-        """Where a unit was just now."""
+        """Where a unit was just now. What is back has not failed to come back."""
         now = trio.current_time()
         self._answers = bounded(self._answers)
         self._answers[key] = (now + ANSWER_S, status)
         if status is OnlineStatus.ONLINE:
+            self._forget_failures(key)
             self._online = bounded(self._online)
             self._online[key] = now + ONLINE_S
         else:
@@ -58,7 +59,7 @@ class Memory:
 
     def note_failure(self, key: Key, error: RecallFailed) -> RecallFailed:
         """The restore of a unit failed; what to tell those who wait."""
-        words = f"{error} (remembered for {FAILURE_S / 60:.0f} minutes; tell the facility)"
+        words = f"{error} (no read asks for it again for {FAILURE_S / 60:.0f} minutes)"
         self._failures = bounded(self._failures)
         self._failures[key] = (trio.current_time() + FAILURE_S, words)
         return RecallFailed(words)
@@ -73,11 +74,14 @@ class Memory:
 
     def forget_failure(self, key: Key) -> None:
         """Forget it; of a dataset also those of its datafiles."""
+        self._forget_failures(key)
+        self.doubt(key)
+
+    def _forget_failures(self, key: Key) -> None:
         for one in list(self._failures):
             if one.dataset == key.dataset and key.datafile in (None, one.datafile):
                 del self._failures[one]
         self._failures.pop(Key(key.dataset), None)
-        self.doubt(key)
 
 
 def bounded(memory: dict[K, V]) -> dict[K, V]:

@@ -120,7 +120,6 @@ class Waiting:
         unit = DatasetId(dataset), DatafileId(datafile)
         try:
             while True:
-                self.recall.check(*unit)
                 admission = await self.recall.admit(*unit, lambda: Asker("/file"), 1)
                 try:
                     if admission.fetch:

@@ -101,6 +101,34 @@ def test_a_failed_restore_is_an_error_with_the_servers_words_in_the_log(mounts: 
         assert FILES[0] in mounts.log()
 
 
+@pytest.mark.parametrize("storage", ["dataset", "datafile"])
+def test_what_could_not_be_restored_is_read_as_soon_as_it_is_back(
+    mounts: Mounts, storage: str
+) -> None:
+    with archived(mounts, storage) as (facility, point):
+        file = point / DATASET / FILES[0]
+        facility.faults({"endpoint": "ids/", "kind": "restore_fails"})
+        for other in [FILES[0], *FILES] if storage == "dataset" else [FILES[0], FILES[0]]:
+            with fails_with(errno.EIO):
+                (point / DATASET / other).read_bytes()
+        assert facility.counters()["restores"] == 1
+        datafile = int(os.getxattr(file, "user.icat.id"))
+        facility.clear_faults()
+        facility.restore(datafiles=[datafile])
+        content = facility.content(datafile)
+        until(lambda: reads(file, content))
+
+
+def reads(file: Path, content: bytes) -> bool:
+    """Whether it can be read, and then as it is."""
+    try:
+        data = file.read_bytes()
+    except OSError:
+        return False
+    assert data == content
+    return True
+
+
 def test_a_reader_waits_no_longer_than_it_was_told_to(mounts: Mounts) -> None:
     with archived(mounts, "dataset", "--recall-wait", "1", delay="600") as (_, point):
         with fails_with(errno.ETIMEDOUT):

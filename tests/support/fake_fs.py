@@ -385,9 +385,6 @@ class FakeRecall:
     def unit_of(self, dataset: DatasetId, datafile: DatafileId | None = None) -> UnitStatus | None:
         return None
 
-    def check(self, dataset: DatasetId, datafile: DatafileId) -> None:
-        """No restore fails here."""
-
     async def admit(
         self,
         dataset: DatasetId,

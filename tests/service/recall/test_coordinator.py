@@ -27,6 +27,7 @@ from icatfs.errors import (
 )
 from icatfs.ids.selection import Selection
 from icatfs.recall.coordinator import Interest, Key, RecallCoordinator, open_recall
+from icatfs.recall.memory import ANSWER_S
 from icatfs.recall.policy import Asker, Limits, Policy, Program, parse_rules
 from icatfs.recall.state import Phase
 from icatfs.values import DatafileId, DatasetId, OnlineStatus
@@ -398,7 +399,6 @@ async def test_a_file_that_failed_keeps_no_other_of_its_dataset_from_being_read(
     tape = Tape(unit="datafile", archived={FILE}, failed={FILE})
     async with recall_of(tape) as recall:
         assert await recall.status_of_dataset(DATASET) is OnlineStatus.ARCHIVED
-        recall.check(DATASET, OTHER)
         assert (await recall.admit(DATASET, OTHER, nobody, 10)).fetch
         with pytest.raises(RecallFailed):
             await recall.admit(DATASET, FILE, cat(), 10)
@@ -679,19 +679,39 @@ async def test_a_failed_restore_is_told_to_all_and_remembered(
             nursery.start_soon(reader, FILE)
             nursery.start_soon(reader, OTHER)
         assert len(told) == 2
-        looks = len(tape.looks)
+        requests = len(tape.prepared), len(tape.asked), len(tape.queued)
         with pytest.raises(RecallFailed):
-            recall.check(DATASET, DatafileId(105))
+            await recall.admit(DATASET, DatafileId(105), nobody, 10)
         await reader(OTHER)
-        assert len(tape.looks) == looks, "remembered"
-        recall.check(DatasetId(11), DatafileId(110))
+        assert requests == (len(tape.prepared), len(tape.asked), len(tape.queued)), "remembered"
+        await recall.admit(DatasetId(11), DatafileId(110), cat(), 10)
         await trio.sleep(301)
         tape.failing.clear()
         tape.failed.clear()
-        recall.check(DATASET, FILE)
+        await recall.admit(DATASET, FILE, cat(), 10)
         tape.refuse(FILE)
         await wait(recall)
     assert len([one for one in caplog.records if one.levelname == "WARNING"]) == 1
+    caplog.clear()
+
+
+@pytest.mark.parametrize("unit", ["dataset", "datafile"])
+async def test_what_failed_to_come_back_is_read_as_soon_as_it_is_there(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture, unit: str
+) -> None:
+    tape = archived(unit, failing={10, 100})
+    async with recall_of(tape) as recall:
+        recall.learn(DATASET, FILE, tape.refuse(FILE))
+        with pytest.raises(RecallFailed):
+            await wait(recall)
+        with pytest.raises(RecallFailed):
+            await recall.admit(DATASET, FILE, cat(), 10)
+        tape.archived.clear()
+        tape.failed.clear()
+        await trio.sleep(ANSWER_S)
+        assert (await recall.admit(DATASET, FILE, nobody, 10)).fetch
+        await wait(recall)
+    assert len(tape.queued) == 1
     caplog.clear()
 
 

@@ -16,6 +16,7 @@ from icatfs.icat.client import IcatClient
 from icatfs.icat.session import Credentials, SessionKeeper, open_session
 from icatfs.ids.client import IdsClient
 from icatfs.recall.coordinator import RecallCoordinator, open_recall
+from icatfs.recall.policy import Asker
 from icatfs.recall.poller import Pace
 from icatfs.transport import open_transport
 from icatfs.values import DatafileId, DatasetId, OnlineStatus
@@ -152,7 +153,7 @@ async def test_a_failed_restore_is_told_and_remembered(
             await us.read(9)
         restores = await us.restores()
         with pytest.raises(RecallFailed):
-            us.recall.check(DatasetId(DATASET), DatafileId(9))
+            await us.recall.admit(DatasetId(DATASET), DatafileId(9), lambda: Asker("/file"), 1)
         assert await us.restores() == restores
     caplog.clear()
 
