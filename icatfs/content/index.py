@@ -34,7 +34,7 @@ from icatfs.content.database import NAME, connect, transaction
 from icatfs.content.record import COLUMNS, Record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from icatfs.values import ContentVersion
@@ -131,6 +131,11 @@ class Index:
         """How many data files have a record, and how many bytes records and leases take."""
         (files,) = self._here.execute("SELECT count(*) FROM content").fetchone()
         return files, Books(self._here, self._mark, self.max_bytes).total()
+
+    def counted(self, names: Iterable[str]) -> int:
+        """How much the records of these files count; nothing where there is none any more."""
+        books = Books(self._here, self._mark, self.max_bytes)
+        return sum(map(books.cost, names))
 
     # From a worker thread.
 

@@ -77,8 +77,8 @@ class Recorder:
         self._saving: dict[ContentVersion, Record] = {}
         # mutable: what else is to be written
         self._dirty: set[Cached] = set()
-        self._gone: dict[str, int] = {}
-        self._going: dict[str, int] = {}
+        self._gone: set[str] = set()
+        self._going: set[str] = set()
         """As ``_saving`` to ``pending``."""
         self._withdrawn: set[str] = set()
         """Of what is being recorded, the names of files that are gone since."""
@@ -93,8 +93,9 @@ class Recorder:
 
     @property
     def owed(self) -> int:
-        """What will come back when the records of files are removed that are gone."""
-        return sum(self._gone.values()) + sum(self._going.values())
+        """What comes back when the records of files are removed that are gone, unless another
+        process removes them first."""
+        return self._index.counted(self._gone | self._going)
 
     @property
     def unsaved(self) -> int:
@@ -138,7 +139,7 @@ class Recorder:
                 if records is self._saving:
                     self._withdrawn.add(name)
         self._room.count(recorded)
-        self._gone[name] = recorded
+        self._gone.add(name)
         self._something.set()
 
     def is_gone(self, name: str) -> bool:
@@ -156,8 +157,7 @@ class Recorder:
         except sqlite3.Error as error:
             log.debug("no room is reclaimed in the cache: %s", error)
             return
-        for name in names:
-            del self._gone[name]
+        self._gone.difference_update(names)
         self._room.count(-gained)
 
     def evicted(self, name: str, cost: int) -> None:
@@ -182,7 +182,7 @@ class Recorder:
         """Record what has changed; a failure costs nothing but what would be lost in a crash."""
         closed, self.pending = self.pending, {}
         dirty, self._dirty = self._dirty, set()
-        gone, self._gone = self._gone, {}
+        gone, self._gone = self._gone, set()
         self._going = gone
         used, self._used = self._used, {}
         open_now = [record for cached in dirty if (record := cached.record()) is not None]
@@ -207,7 +207,7 @@ class Recorder:
                     one: closed[one] for one in left if closed[one].name not in done
                 } | self.pending
                 self._dirty |= {cached for cached in dirty if cached.pins}
-            self._saving, self._going, self._withdrawn = {}, {}, set()
+            self._saving, self._going, self._withdrawn = {}, set(), set()
 
     def _settle(self, outcome: Outcome) -> None:
         """Take account of what was recorded, and of what was not."""

@@ -76,3 +76,19 @@ async def test_when_all_is_recorded_nobody_has_leased_anything(
                 assert files == set(books.names())
                 costs = sum(map(books.cost, files))
             assert total(index) == costs
+
+
+async def test_what_another_process_has_reclaimed_comes_back_to_nobody_else(folder: Path) -> None:
+    async with AsyncExitStack() as stack:
+        one, other = [
+            await stack.enter_async_context(open_store(folder, max_bytes=5 * MIB)) for _ in range(2)
+        ]
+        content = version(0, MIB)
+        file = one.open(content)
+        file.pwrite(0, b"x" * MIB)
+        await one.save()
+        file.reset()
+        assert one.status().used_bytes == 0
+        other.drop(content)
+        other.reclaim()
+        assert one.status().used_bytes == other.status().used_bytes == 0
