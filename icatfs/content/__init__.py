@@ -27,6 +27,8 @@ Where to look for what::
 
     all contents of one folder (store > the others)
         store        who has what open, what is kept; the essay on the whole
+        proof        what is still to be compared with the catalogue's CRC-32
+        pages        whether the kernel may keep what was read of a content
         shown        what may have been read, and be in the kernel's pages
         room         what may go to the disk: the budget of all, the free space
         eviction     removing what was used least recently; disk, what is asked of the system

@@ -40,6 +40,7 @@ from icatfs.content.datafile import DataFile
 from icatfs.content.extents import Extents
 from icatfs.content.held import Held
 from icatfs.content.house import FILE_COST, Grant
+from icatfs.content.proof import Proof
 from icatfs.content.record import Record
 
 if TYPE_CHECKING:
@@ -74,11 +75,8 @@ class Cached:
         self._reserved = Extents()
         self._ages = Ages()
         self.pins = 0
-        # mutable: the last piece or None; a content that was compared is not compared again
         self._checksums = Checksums()
-        self._withheld: tuple[int, int] | None = None
-        self._proved = version.crc32 is None
-        self.unproved = False
+        self.proof = Proof(version)
         self._is_unread = False
         """Whether this came from elsewhere, compared, and no CRC-32 of its chunks is known yet."""
         self.unchecked: Unchecked | None = None
@@ -114,8 +112,9 @@ class Cached:
         self.size = record.size
         self.precious = record.precious
         self.shown = True
+        self.proof.begun(file.name, complete=record.complete)
         if record.pieces is None:
-            self._is_unread = self._proved = True
+            self._is_unread = True
             self.extents.add(0, record.held)
             return
         self._checksums = Checksums.unpack(record.pieces)
@@ -127,6 +126,7 @@ class Cached:
         """End: the record of what is on the disk, None if that is nothing. Closes the file."""
         record = self.record()
         held = record.held if record else 0
+        self.proof.pages.ended(self.name if held == self.extents.total else None)
         file, self._file = self._file, None
         if file is not None:
             if record is not None and held < self.on_disk:
@@ -143,7 +143,8 @@ class Cached:
             return None
         pieces, held = None, self.extents.total
         if not self._is_unread:
-            waiting = None if self._withheld is None else self._withheld[0] // CHUNK
+            withheld = self.proof.withheld
+            waiting = None if withheld is None else withheld[0] // CHUNK
             chunks = self._checksums.chunks()
             kept = [one for one in chunks if one not in self._held and one != waiting]
             pieces, held = self._checksums.pack(kept), self._checksums.size(kept)
@@ -256,27 +257,26 @@ class Cached:
 
     def finish(self, size: int) -> None:
         """The end of a file of unknown size was seen here, every byte before it being there."""
-        if self._proved:
+        if self.proof.is_done:
             self.size = size
             self._share_if_complete()
         else:
-            self._withheld, self.unproved = (size, size), True
+            self.proof.withheld = size, size
         self._house.changed(self)
 
     @property
     def crc(self) -> int:
         """The CRC-32 of the content that waits for its proof; -1 if too little of it is known."""
-        assert self._withheld is not None
-        crc = self._checksums.latest(self._withheld[1] if self.size is None else self.size)
+        assert self.proof.withheld is not None
+        size = self.proof.withheld[1] if self.size is None else self.size
+        crc = self._checksums.latest(size)
         return -1 if crc is None else crc
 
     def settle(self) -> None:
         """The content was compared and is right: show its last piece."""
-        assert self._withheld is not None
-        start, stop = self._withheld
+        start, stop = self.proof.settled()
         if self.size is None:
             self.size = stop
-        self._withheld, self.unproved, self._proved = None, False, True
         self._reserved.remove(start, stop)
         self.extents.add(start, stop)
         self._share_if_complete()
@@ -289,21 +289,16 @@ class Cached:
 
     def _came(self, piece: Piece) -> None:
         """The bytes of a piece are in the data file, or in memory: show them, or withhold them."""
-        self._ages.came(piece.start // CHUNK)
+        number = piece.start // CHUNK
+        self._ages.came(number)
+        self.proof.pages.came(again=self._checksums.has_passed(number))
         self._checksums.add(piece)
-        if self._is_to_wait(piece):
-            self._withheld, self.unproved = (piece.start, piece.stop), True
+        if self.proof.has_to_wait(piece, self.extents.total, self.size, self._checksums):
+            self.proof.withheld = piece.start, piece.stop
             self._reserved.add(piece.start, piece.stop)
         else:
             self.extents.add(piece.start, piece.stop)
             self._share_if_complete()
-
-    def _is_to_wait(self, piece: Piece) -> bool:
-        """Whether it is the last that a comparison lacks; of what came again: the last of all."""
-        if self.unproved or self.size is None or self.version.crc32 is None:
-            return False
-        is_last = self.extents.total + piece.stop - piece.start == self.size
-        return is_last if self._proved else self._checksums.whole(self.size) is not None
 
     def _share_if_complete(self) -> None:
         if self.complete and self._file is not None and not self._held.size:
@@ -339,6 +334,7 @@ class Cached:
             self.shown = False
             self._house.withdrawals[self.version] += 1
         self._begin_again()
+        self.proof.pages.withdrawn()
 
     def _begin_again(self) -> None:
         if self._file is not None:
@@ -352,9 +348,9 @@ class Cached:
         self._ages.clear()
         self.size = self.version.size
         self._checksums.clear()
-        self._withheld = self.unchecked = None
-        self._proved = self.version.crc32 is None
-        self.unproved = self._is_unread = False
+        self.unchecked = None
+        self._is_unread = False
+        self.proof.begin_again()
 
     def give_back(self, count: int, newest: int) -> int:
         """Free about so many bytes on the disk, but none of the ``newest``.
@@ -363,7 +359,7 @@ class Cached:
         what is freed must not be found after a crash: so the file gets another name first.
         """
         kept, freed = max(1, newest // CHUNK), 0
-        if self.unproved or self.complete or len(self._ages) <= kept or not self._renamed():
+        if self.proof.is_due or self.complete or len(self._ages) <= kept or not self._renamed():
             return 0
         for number in self._ages.leaving(kept, self.size):
             gone = self._forget(number)
@@ -376,12 +372,14 @@ class Cached:
     def _forget(self, number: int) -> int:
         """Forget a chunk; returns how many bytes the disk has free now instead."""
         self._ages.forget(number)
+        self.proof.pages.left(passed=self._checksums.has_passed(number))
         runs = self._checksums.remove(number)
         for run in runs:
             self.extents.remove(run.start, run.stop)
-        if self._withheld is not None and self._withheld[0] // CHUNK == number:
-            self._reserved.remove(*self._withheld)
-            self._withheld, self.unproved = None, False
+        withheld = self.proof.withheld
+        if withheld is not None and withheld[0] // CHUNK == number:
+            self._reserved.remove(*withheld)
+            self.proof.withheld = None
         freed = sum(run.stop - run.start for run in runs) - self._held.drop(number)
         file = self._file
         if not freed or not file or not all(file.punch(run.start, run.stop) for run in runs):

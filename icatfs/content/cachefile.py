@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from icatfs.content.cached import Cached
     from icatfs.content.chunks import Piece
     from icatfs.content.house import Grant
+    from icatfs.content.pages import Pages
 
 
 class CacheFile:
@@ -44,12 +45,17 @@ class CacheFile:
     @property
     def unproved(self) -> bool:
         """Whether the content has arrived and waits for ``settle`` or ``reset``."""
-        return self._cached.unproved
+        return self._cached.proof.is_due
 
     @property
     def withdrawals(self) -> int:
         """How often bytes that had been read, by whomever, were dropped as wrong."""
         return self._cached.withdrawals
+
+    @property
+    def pages(self) -> Pages:
+        """What was read of it, and is to be read from now on: whether the kernel may keep it."""
+        return self._cached.proof.pages
 
     @property
     def shared(self) -> bool:
@@ -115,7 +121,7 @@ class CacheFile:
 
     def settle(self) -> None:
         """The content is what the catalogue says: show all of it."""
-        if self._cached.unproved:
+        if self.unproved:
             self._cached.settle()
 
     def reset(self) -> None:

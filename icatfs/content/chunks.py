@@ -102,6 +102,10 @@ class Checksums:
             self._full[number] = piece.crc32
             self._pass()
 
+    def has_passed(self, number: int) -> bool:
+        """Whether the CRC-32 of all has this chunk, as it came first."""
+        return number < self._passed
+
     def remove(self, number: int) -> tuple[Piece, ...]:
         """Forget the runs of a chunk, and return them; what has passed stays."""
         runs = self.runs(number)

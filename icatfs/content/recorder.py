@@ -95,7 +95,10 @@ class Recorder:
     def owed(self) -> int:
         """What comes back when the records of files are removed that are gone, unless another
         process removes them first."""
-        return self._index.counted(self._gone | self._going)
+        ours = filter(self._is_ours, self._gone | self._going)
+        with suppress(sqlite3.Error):
+            return self._index.counted(ours)
+        return 0
 
     @property
     def unsaved(self) -> int:
@@ -243,7 +246,10 @@ class Recorder:
         return record.version in self._saving and not is_known
 
     def _is_own(self, record: Record) -> bool:
-        return mark_of(record.name) == self._tenancy.mark
+        return self._is_ours(record.name)
+
+    def _is_ours(self, name: str) -> bool:
+        return mark_of(name) == self._tenancy.mark
 
     def _complain(self, error: Exception) -> None:
         """Say once that the cache cannot be recorded."""

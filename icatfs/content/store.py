@@ -177,15 +177,14 @@ class ContentStore:
 
     def status(self) -> StoreStatus:
         """Counts as they are now."""
-        files = used = 0
+        files, used = 0, 0
         with suppress(sqlite3.Error):
             files, used = self._index.count()
-            used -= self.recorder.owed
         return StoreStatus(
             folder=str(self.folder),
             files=files,
             open_files=len(self._live),
-            used_bytes=used - self.room.spare,
+            used_bytes=used - self.room.spare - self.recorder.owed,
             max_bytes=self._max_bytes,
             evicted_files=self.room.evicted,
             unsaved=self.recorder.unsaved,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from icatfs.errors import IcatfsError, NotADirectory, NotFound, Renumbered
 from icatfs.fs.inodes import ROOT
 from icatfs.fs.numbering import Numbering
+from icatfs.fs.ports import Pages
 from icatfs.icat.records import DatafileRow
 from icatfs.values import ContentVersion, WriteMode
 
@@ -37,6 +38,8 @@ class Content:
     version: ContentVersion
     withdrawals: int
     """Those of the cached file then: when it has more now, pages may be wrong."""
+    pages: Pages | None = None
+    """What was read of it; None where that is right."""
     size: int | None = None
 
 
@@ -189,7 +192,9 @@ class Entries:
         content = self.contents.get(inode.number)
         if content is None or inode.node.key.id < 0:
             return True
-        return content.version == inode.node.version and content.withdrawals != _DISTRUSTED
+        is_right = content.pages is None or content.pages.is_sure
+        is_right = is_right and content.withdrawals != _DISTRUSTED
+        return is_right and content.version == inode.node.version
 
     def distrust_pages(self, inode: Inode) -> None:
         """The kernel's pages have bytes that were written and are not those of the stored file."""

@@ -11,7 +11,7 @@ them. The services themselves: `icatfs.catalogue.tree.Catalogue`,
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -172,6 +172,19 @@ class Catalogue(Protocol):
     async def dataset_facts(self, dataset: DatasetId, /) -> Described | None: ...
 
 
+class Pages(Protocol):
+    """What was read of a content while it was open without a break; `icatfs.content.pages`."""
+
+    def may_stay(self, now: Any, /) -> bool:
+        """Whether what was read may be taken for bytes of what is open now, another `Pages`."""
+        ...
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether all that was read has been compared with the catalogue, or cannot be."""
+        ...
+
+
 class CacheFile(Protocol):
     """The local bytes of one content version; offsets and sizes in bytes, ranges half-open."""
 
@@ -186,6 +199,9 @@ class CacheFile(Protocol):
     def withdrawals(self) -> int:
         """How often bytes that had been read, by whomever, turned out to be wrong."""
         ...
+
+    @property
+    def pages(self) -> Pages: ...
 
     def missing(self, start: int, stop: int) -> tuple[int, int] | None: ...
     def treasure(self) -> None:

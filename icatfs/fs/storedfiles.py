@@ -53,7 +53,7 @@ class StoredFiles(Generic[F]):
         content = self._entries.contents.setdefault(inode.number, new)
         if content.version != version:
             content.version, content.size = version, None
-        content.withdrawals = file.withdrawals
+        content.withdrawals, content.pages = file.withdrawals, file.pages
         if version.size is None:
             content.size = file.size
         # The kernel asks for nothing beyond the size it knows, unless it is told not to cache.
@@ -78,7 +78,9 @@ class StoredFiles(Generic[F]):
         content = self._entries.contents.get(inode.number)
         if content is None:
             return True
-        if content.version == file.version and content.withdrawals == file.withdrawals:
+        may_stay = content.pages is None or content.pages.may_stay(file.pages)
+        may_stay = may_stay and content.withdrawals == file.withdrawals
+        if may_stay and content.version == file.version:
             return True
         if not any(
             isinstance(handle, ReadHandle) and handle.inode is inode and handle.waiting

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from icatfs.catalogue.node import Glimpse, Node, NodeKey
+from icatfs.content.pages import Pages
 from icatfs.errors import (
     AccessDenied,
     Busy,
@@ -284,6 +285,7 @@ class FakeFile:
         self.present = False
         self.pins = 0
         self.withdrawals = 0
+        self.pages = Pages(comparable=False)
         self.is_precious = False
 
     @property

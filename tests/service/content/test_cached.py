@@ -162,9 +162,9 @@ def test_the_piece_that_completes_a_content_is_shown_when_it_was_compared(
     cached = opened(books)
     put(cached, 0, last[0])
     put(cached, last[1], SIZE)
-    seen = [cached.unproved]
+    seen = [cached.proof.is_due]
     put(cached, *last)
-    seen.append(cached.unproved)
+    seen.append(cached.proof.is_due)
     assert seen == [False, True]
     withheld = cached.missing(0, SIZE)
     assert withheld is not None
@@ -174,7 +174,7 @@ def test_the_piece_that_completes_a_content_is_shown_when_it_was_compared(
     cached.settle()
     assert books.changes > changes
     assert cached.complete
-    assert not cached.unproved
+    assert not cached.proof.is_due
     assert cached.pread(0, SIZE) == DATA
     assert books.used == SIZE + FILE_COST
 
@@ -196,17 +196,17 @@ def test_without_a_checksum_nothing_waits(books: Books) -> None:
     cached = opened(books, checked=False)
     put(cached, 0, SIZE)
     assert cached.complete
-    assert not cached.unproved
+    assert not cached.proof.is_due
 
 
 def test_of_a_content_of_unknown_size_the_end_waits_for_the_proof(books: Books) -> None:
     cached = opened(books, size=None)
     put(cached, 0, SIZE)
-    seen = [cached.unproved]
+    seen = [cached.proof.is_due]
     changes = books.changes
     cached.finish(SIZE)
     assert books.changes > changes
-    seen.append(cached.unproved)
+    seen.append(cached.proof.is_due)
     assert seen == [False, True]
     assert cached.size is None
     assert cached.crc == zlib.crc32(DATA)
@@ -244,16 +244,55 @@ def test_what_is_wrong_goes_and_is_counted_where_somebody_had_read_of_it(books: 
     assert cached.withdrawals == 2
 
 
+def test_what_the_kernel_has_may_stay_if_it_is_in_the_file_that_is_opened_next(
+    books: Books,
+) -> None:
+    cached = opened(books)
+    put(cached, 0, MIB)
+    again = reopened(books, cached.detach())
+    assert cached.proof.pages.may_stay(again.proof.pages)
+    assert not cached.proof.pages.may_stay(opened(books).proof.pages)
+    put(again, MIB, SIZE)
+    again.settle()
+    assert cached.proof.pages.may_stay(reopened(books, again.detach()).proof.pages)
+    assert again.proof.pages.may_stay(opened(books).proof.pages)
+
+
+def test_what_was_in_memory_only_may_not_stay_in_the_kernel(books: Books) -> None:
+    cached = opened(books)
+    put(cached, 0, MIB)
+    books.limit = books.used
+    put(cached, 2 * MIB, 2 * MIB + PAGE)
+    again = reopened(books, cached.detach())
+    assert not cached.proof.pages.may_stay(again.proof.pages)
+
+
+def test_what_had_room_no_longer_may_not_stay_in_the_kernel(books: Books) -> None:
+    cached = opened(books)
+    put(cached, 0, 3 * MIB)
+    assert cached.give_back(MIB, 0) == MIB
+    again = reopened(books, cached.detach())
+    assert not cached.proof.pages.may_stay(again.proof.pages)
+
+
+def test_after_wrong_bytes_were_dropped_nothing_is_left_that_might_stay(books: Books) -> None:
+    cached = opened(books)
+    put(cached, 0, MIB)
+    cached.reset()
+    cached.detach()
+    assert cached.proof.pages.may_stay(opened(books).proof.pages)
+
+
 def test_a_content_that_was_dropped_is_proved_anew(books: Books) -> None:
     cached = opened(books)
     put(cached, 0, SIZE)
     cached.settle()
     cached.reset()
     put(cached, 0, SIZE)
-    assert cached.unproved
+    assert cached.proof.is_due
     assert not cached.complete
     cached.reset()
-    assert not cached.unproved
+    assert not cached.proof.is_due
 
 
 def test_a_size_that_was_learnt_from_wrong_bytes_is_forgotten(books: Books) -> None:
@@ -523,7 +562,7 @@ def test_a_content_that_passed_through_in_parts_is_proved_all_the_same(books: Bo
         put(cached, start, min(start + MIB, SIZE))
         if start < 3 * MIB:
             cached.give_back(PLENTY, MIB)
-    assert cached.unproved
+    assert cached.proof.is_due
     assert cached.crc == cached.version.crc32
     assert cached.give_back(PLENTY, 0) == 0, "not while it is being compared"
     cached.settle()
@@ -544,10 +583,10 @@ def test_what_was_given_back_and_came_again_is_compared_again(
     cached.pwrite(again_from, DATA[again_from : MIB - 1] + (b"?" if wrong else DATA[MIB - 1 : MIB]))
     put(cached, 3 * MIB, SIZE)
     if again_from:
-        assert cached.unproved
+        assert cached.proof.is_due
         cached.settle()  # all of it has passed
         put(cached, 0, again_from)
-    assert cached.unproved
+    assert cached.proof.is_due
     assert not cached.complete
     assert (cached.crc == cached.version.crc32) == (not wrong)
     if not wrong:
@@ -598,7 +637,7 @@ def test_what_was_kept_is_found_by_who_opens_it_next(books: Books) -> None:
     assert again.missing(10, SIZE) == (100, MIB)
     assert again.pread(MIB, MIB + 7) == DATA[MIB : 2 * MIB + 7]
     put(again, 0, SIZE)
-    assert again.unproved
+    assert again.proof.is_due
     again.settle()
     assert again.pread(0, SIZE) == DATA
     assert books.used == SIZE + FILE_COST
@@ -613,7 +652,7 @@ def test_a_complete_content_is_complete_when_it_is_opened_next(books: Books) -> 
     assert record.complete
     again = reopened(books, record, is_own=False)
     assert again.complete
-    assert not again.unproved
+    assert not again.proof.is_due
     assert again.on_disk == 0, "it is in the books of somebody else"
     theirs = again.detach()
     assert theirs is not None
@@ -678,9 +717,9 @@ def test_the_last_piece_is_not_recorded_before_it_was_compared(books: Books) -> 
     assert record.held == 3 * MIB
     assert books.used == 3 * MIB + FILE_COST
     again = reopened(books, record)
-    assert not again.unproved
+    assert not again.proof.is_due
     put(again, 3 * MIB, SIZE)
-    assert again.unproved
+    assert again.proof.is_due
 
 
 def test_what_came_from_elsewhere_is_complete_and_proved(books: Books) -> None:
@@ -714,7 +753,7 @@ def test_a_flipped_bit_is_found_by_the_first_who_wants_its_chunk(
     assert books.used == 0
     assert "the disk altered bytes of datafile 5" in caplog.text
     put(again, 0, SIZE)
-    assert again.unproved, "it is compared as a new one is"
+    assert again.proof.is_due, "it is compared as a new one is"
 
 
 def test_a_flipped_bit_is_found_by_who_reads_without_asking(
@@ -805,7 +844,7 @@ class World:
             case "release" if self.grants:
                 grant = self.grants.pop(other % len(self.grants))
                 self.cached.release(grant, disk_refused=one % 2 == 0)
-            case "settle" if self.cached.unproved:
+            case "settle" if self.cached.proof.is_due:
                 assert self.cached.crc == self.cached.version.crc32
                 self.cached.settle()
             case "reset" if one % 3 == 0:
@@ -836,7 +875,7 @@ class World:
         cached, books = self.cached, self.books
         assert books.used == books.expected(cached.on_disk)
         assert books.taken() <= books.used
-        assert not (cached.unproved and cached.complete)
+        assert not (cached.proof.is_due and cached.complete)
         start = 0
         while start < SIZE:
             gap = cached.missing(start, SIZE)
@@ -870,7 +909,7 @@ def test_whatever_is_done_the_books_are_right_and_so_is_what_is_read(
         world.do("reopen", 0, 0)
         for start in range(0, SIZE, MIB):
             put(world.cached, start, min(SIZE, start + MIB))
-        if world.cached.unproved:
+        if world.cached.proof.is_due:
             world.cached.settle()
         assert world.cached.pread(0, SIZE) == DATA
         world.check()

@@ -15,6 +15,7 @@ from support.fake_fs import (
     fake_services,
 )
 
+from icatfs.content.pages import Pages
 from icatfs.errors import (
     AccessDenied,
     BadName,
@@ -260,6 +261,23 @@ async def test_pages_of_bytes_that_proved_wrong_are_not_kept(tmp_path: Path) -> 
     assert not again.keep_cache
     assert await fs.read(again.fh, 0, 10) == b"aaa"
     assert (await fs.open(number, os.O_RDONLY, ME)).keep_cache
+
+
+async def test_pages_of_bytes_that_left_the_cache_uncompared_are_not_kept(
+    services: FakeServices,
+) -> None:
+    fs = services.filesystem
+    number = (await walk(services, f"{DATASET}/a.txt")).ino
+    await fs.open(number, os.O_RDONLY, ME)
+    (file,) = services.store.files.values()
+    for _ in range(2):
+        file.pages = Pages(comparable=True)
+        assert (await fs.open(number, os.O_RDONLY, ME)).keep_cache
+        file.pages.came(again=False)
+        assert (await fs.open(number, os.O_RDONLY, ME)).keep_cache, "it is open"
+        file.pages.ended(None)
+        file.pages = Pages(comparable=True)
+        assert not (await fs.open(number, os.O_RDONLY, ME)).keep_cache
 
 
 async def test_an_open_does_not_wait_for_pages_that_another_read_waits_for(
