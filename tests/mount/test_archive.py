@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 from support.mounts import Mounts, fails_with, until
 from support.sample import DATASET, FILES
+from support.trouble import is_read
 
 from icatfs.facility.testing import FacilityHandle, running_facility
 
@@ -116,17 +117,7 @@ def test_what_could_not_be_restored_is_read_as_soon_as_it_is_back(
         facility.clear_faults()
         facility.restore(datafiles=[datafile])
         content = facility.content(datafile)
-        until(lambda: reads(file, content))
-
-
-def reads(file: Path, content: bytes) -> bool:
-    """Whether it can be read, and then as it is."""
-    try:
-        data = file.read_bytes()
-    except OSError:
-        return False
-    assert data == content
-    return True
+        until(lambda: is_read(file, content))
 
 
 def test_a_reader_waits_no_longer_than_it_was_told_to(mounts: Mounts) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from support.mounts import Mounts, fails_with, until
 from support.sample import DATASET
+from support.trouble import is_read
 
 from icatfs.facility.handle import FacilityHandle, running_facility
 
@@ -37,16 +38,6 @@ def truth(facility: FacilityHandle) -> bytes:
     return facility.content(ids[0])
 
 
-def is_true(path: Path, content: bytes) -> bool:
-    """Whether the file reads as it should; an error is not that, wrong bytes fail the test."""
-    try:
-        read = path.read_bytes()
-    except OSError:
-        return False
-    assert read == content
-    return True
-
-
 def test_after_damage_the_same_mount_reads_the_true_bytes(
     facility: FacilityHandle, point: Path
 ) -> None:
@@ -56,7 +47,7 @@ def test_after_damage_the_same_mount_reads_the_true_bytes(
     assert b"CRC" in os.getxattr(point / FILE, "user.icat.last_error")
     facility.clear_faults()
     content = truth(facility)
-    until(lambda: is_true(point / FILE, content), timeout_s=90)
+    until(lambda: is_read(point / FILE, content), timeout_s=90)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +69,7 @@ def test_a_passing_fault_costs_time_or_an_error_but_never_bytes(
 ) -> None:
     facility.faults({"endpoint": "ids/getData", **fault})
     content = truth(facility)
-    until(lambda: is_true(point / FILE, content), timeout_s=90)
+    until(lambda: is_read(point / FILE, content), timeout_s=90)
 
 
 def test_a_session_that_ends_costs_one_login_for_everybody(

@@ -15,6 +15,7 @@ import pytest
 from support.mounts import Mounts, fails_with, until
 from support.sample import DATASET
 from support.sizes import MIB
+from support.trouble import is_read
 from support.uploads import upload
 
 from icatfs.facility.testing import FacilityHandle, running_facility
@@ -44,16 +45,6 @@ def read_a_part(facility: FacilityHandle, path: Path) -> None:
     assert data != CONTENT[PLACE : PLACE + 4096]
 
 
-def reads(path: Path) -> bool:
-    """Whether all of it can be read, and then as it is."""
-    try:
-        data = path.read_bytes()
-    except OSError:
-        return False
-    assert data == CONTENT
-    return True
-
-
 def test_another_mount_of_the_same_cache_found_it_out(
     mounts: Mounts, facility: FacilityHandle
 ) -> None:
@@ -64,9 +55,9 @@ def test_another_mount_of_the_same_cache_found_it_out(
     with fails_with(errno.EIO):
         other.read_bytes()
     facility.clear_faults()
-    until(lambda: reads(other), timeout_s=90)
+    until(lambda: is_read(other, CONTENT), timeout_s=90)
     until(lambda: not mounts.status(points[1])["content"]["unsaved"])
-    until(lambda: reads(one), timeout_s=90)
+    until(lambda: is_read(one, CONTENT), timeout_s=90)
 
 
 def test_the_part_had_to_leave_the_cache(mounts: Mounts, facility: FacilityHandle) -> None:
@@ -76,7 +67,7 @@ def test_the_part_had_to_leave_the_cache(mounts: Mounts, facility: FacilityHandl
     evicted = mounts.status(point)["content"]["evicted_files"]
     assert (point / DATASET / OTHER).read_bytes() == bytes(30 * MIB)
     assert mounts.status(point)["content"]["evicted_files"] > evicted
-    until(lambda: reads(point / DATASET / NAME), timeout_s=90)
+    until(lambda: is_read(point / DATASET / NAME, CONTENT), timeout_s=90)
 
 
 def test_the_part_is_in_the_cache_still(mounts: Mounts, facility: FacilityHandle) -> None:
@@ -85,4 +76,4 @@ def test_the_part_is_in_the_cache_still(mounts: Mounts, facility: FacilityHandle
     facility.clear_faults()
     with fails_with(errno.EIO):
         (point / DATASET / NAME).read_bytes()
-    until(lambda: reads(point / DATASET / NAME), timeout_s=90)
+    until(lambda: is_read(point / DATASET / NAME, CONTENT), timeout_s=90)

@@ -78,6 +78,16 @@ def documented() -> Iterator[None]:
             raise
 
 
+def is_read(path: Path, content: bytes) -> bool:
+    """Whether a file can be read; an error is not that, other bytes fail the test."""
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return False
+    assert data == content
+    return True
+
+
 def read_at(fd: int, size: int, offset: int) -> bytes:
     """All of it up to the end of the file, or an OSError.
 
