@@ -334,7 +334,7 @@ class Cached:
             self.shown = False
             self._house.withdrawals[self.version] += 1
         self._begin_again()
-        self.proof.pages.withdrawn()
+        self.proof.withdraw()
 
     def _begin_again(self) -> None:
         if self._file is not None:

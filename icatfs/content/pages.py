@@ -21,8 +21,8 @@ bytes came, to be read       they are not compared yet
 the same place came again    one of the two is never compared, unless the first was already
 a part left the cache        it is compared all the same, if it has passed into the running CRC-32
 all was compared             so was what has been read, but for what of it never will be
-the disk altered something   what was read and not compared never will be
-it was wrong                 who has such bytes is told (`icatfs.content.cached`): nothing is left
+the disk altered something,  what was read and not compared never will be
+or it was wrong
 ===========================  ======================================================================
 """
 
@@ -77,14 +77,9 @@ class Pages:
         self._passes = False
 
     def altered(self) -> None:
-        """All that was here is thrown away, for the disk gives back other bytes."""
+        """All that was here is thrown away: the disk gives back other bytes, or it was wrong."""
         self._is_lost |= not self.is_sure
         self._was_sure = self._passes = False
-
-    def withdrawn(self) -> None:
-        """All that was here is thrown away, and so will be what was read."""
-        self._is_lost = self._was_sure = self._passes = False
-        self.is_sure = True
 
     def ended(self, name: str | None) -> None:
         """All that can be read is in this data file now, and stays there; None: it does not."""

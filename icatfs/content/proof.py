@@ -22,7 +22,7 @@ class Proof:
     def __init__(self, version: ContentVersion) -> None:
         # given
         self._crc32 = version.crc32
-        # constant
+        # mutable: replaced where what was read proved wrong
         self.pages = Pages(comparable=version.crc32 is not None)
         # mutable: the last piece or None; a content that was compared is not compared again
         self.withheld: tuple[int, int] | None = None
@@ -57,3 +57,7 @@ class Proof:
         """Nothing is there any more."""
         self.withheld, self.is_done = None, self._crc32 is None
         self.pages.altered()
+
+    def withdraw(self) -> None:
+        """It was wrong: none of what was read is among what comes."""
+        self.pages = Pages(comparable=self._crc32 is not None)

@@ -77,3 +77,39 @@ def test_the_part_is_in_the_cache_still(mounts: Mounts, facility: FacilityHandle
     with fails_with(errno.EIO):
         (point / DATASET / NAME).read_bytes()
     until(lambda: is_read(point / DATASET / NAME, CONTENT), timeout_s=90)
+
+
+@pytest.mark.parametrize("is_evicted", [False, True])
+def test_who_changes_a_file_has_no_such_page_either(
+    mounts: Mounts, facility: FacilityHandle, is_evicted: bool
+) -> None:
+    options = ("--mode", "rw", "--cache-size", "16M" if is_evicted else "1G")
+    point = mounts.mount(facility, *options, user="simple/root")
+    path = point / DATASET / NAME
+    read_a_part(facility, path)
+    facility.clear_faults()
+    if is_evicted:
+        (point / DATASET / OTHER).read_bytes()
+    until(lambda: is_read_to_be_changed(path), timeout_s=90)
+
+
+def test_who_changes_a_file_has_no_page_of_somebody_who_still_reads_it(
+    mounts: Mounts, facility: FacilityHandle
+) -> None:
+    point = mounts.mount(facility, "--mode", "rw", user="simple/root")
+    path = point / DATASET / NAME
+    with path.open("rb"):
+        read_a_part(facility, path)
+        facility.clear_faults()
+        until(lambda: is_read_to_be_changed(path), timeout_s=90)
+
+
+def is_read_to_be_changed(path: Path) -> bool:
+    """Whether it can be opened for writing; what is read there is right."""
+    try:
+        file = path.open("r+b")
+    except OSError:
+        return False
+    with file:
+        assert file.read() == CONTENT
+    return True

@@ -275,12 +275,19 @@ def test_what_had_room_no_longer_may_not_stay_in_the_kernel(books: Books) -> Non
     assert not cached.proof.pages.may_stay(again.proof.pages)
 
 
-def test_after_wrong_bytes_were_dropped_nothing_is_left_that_might_stay(books: Books) -> None:
+def test_of_what_proved_wrong_nothing_may_stay_and_what_comes_then_is_as_new(
+    books: Books,
+) -> None:
     cached = opened(books)
     put(cached, 0, MIB)
+    wrong = cached.proof.pages
     cached.reset()
-    cached.detach()
-    assert cached.proof.pages.may_stay(opened(books).proof.pages)
+    assert not wrong.is_sure
+    assert not wrong.may_stay(cached.proof.pages)
+    put(cached, 0, SIZE)
+    cached.settle()
+    assert cached.proof.pages.is_sure
+    assert not wrong.is_sure
 
 
 def test_a_content_that_was_dropped_is_proved_anew(books: Books) -> None:

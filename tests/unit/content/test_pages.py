@@ -139,14 +139,3 @@ def test_what_was_read_before_the_disk_altered_it_is_never_compared() -> None:
     pages.came(again=False)
     pages.compared()
     assert not pages.is_sure
-
-
-def test_after_a_withdrawal_nothing_is_left_of_what_was_read() -> None:
-    pages = read()
-    pages.left(passed=False)
-    pages.altered()
-    pages.withdrawn()
-    assert pages.may_stay(opened())
-    pages.came(again=False)
-    pages.compared()
-    assert pages.is_sure
