@@ -65,13 +65,20 @@ class Tenancy:
             os.close(fd)
 
     def bury(self, mark: str) -> None:
-        """Nothing is left of a process that is dead."""
+        """Nothing is left of a process that is dead; of one that was only about to lock, all is."""
+        path = self.folder / "mounts" / mark
         with suppress(OSError):
-            (self.folder / "mounts" / mark).unlink(missing_ok=True)
+            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+            try:
+                if locked(fd, fcntl.LOCK_EX):
+                    path.unlink(missing_ok=True)
+            finally:
+                os.close(fd)
 
     def close(self) -> None:
         """Leave the folder."""
-        self.bury(self.mark)
+        with suppress(OSError):
+            (self.folder / "mounts" / self.mark).unlink(missing_ok=True)
         os.close(self._own)
         os.close(self._lock)
 
