@@ -131,10 +131,9 @@ class Changing:
     def is_draft(self, inode: Inode) -> bool:
         """Whether the file is read from its draft.
 
-        That has bytes that are not at the facility; or will have, while the kernel has pages of it.
+        That has bytes that are not at the facility; or may have, while the kernel has pages of it.
         """
-        draft = self._writing.draft(inode.node.key)
-        return draft is not None and (self._options.writes_back or not draft.is_stored)
+        return self._writing.draft(inode.node.key) is not None
 
     async def write(self, fh: int, offset: int, data: bytes) -> int:
         """Write all of ``data``; returns how much that is."""

@@ -135,7 +135,7 @@ class Entries:
 
     def _stays(self, inode: Inode) -> bool:
         """False; Renumbered where nobody needs the inode as it was."""
-        if self.numbering.writes_back and not self._handles.is_open(inode.number):
+        if not self._handles.is_open(inode.number):
             raise Renumbered(f"{inode.node.name} is another file by now: look it up again")
         return False
 

@@ -9,15 +9,17 @@ these are depends on the mount:
   of them is all. So where somebody reads it, its size stays.
 * Where it keeps what programs write (``write_back``), it has sizes and times of its own, which may
   be newer than ours: of a file that it knows it takes neither from us. So both stay, for as long as
-  it knows the number; and a number whose file has got another one is of no use but to who has it
-  open. Whoever names it otherwise is told to look the name up again (`Renumbered`, ESTALE).
+  it knows the number.
 
-What a program writes is no such change: there the kernel knows first.
+A number whose file has got another one is of no use but to who has it open. Whoever names it
+otherwise is told to look the name up again (`Renumbered`, ESTALE). What a program writes is no such
+change: there the kernel knows first.
 
-With ``write_back`` also the pages of an inode are of one version: the kernel sends whole pages, and
-a page that came from the stored file would take with it what was written around the place that a
-program changed. So a stored file that is being read is changed under another number, and one that
-is being changed is read through its draft, or past the pages.
+The pages of an inode are of one version, too: whoever reads fills them for all who have it open.
+With bytes of the stored file, a program that is changing it would read another thing than it has
+written; with ``write_back``, where the kernel sends whole pages, they would even be written. So a
+stored file that is being read is changed under another number, and one that is being changed is
+read through its draft, or past the pages.
 """
 
 from __future__ import annotations
@@ -96,7 +98,7 @@ class Numbering:
 
     def is_past(self, inode: Inode) -> bool:
         """Whether the kernel knows the entry by another number now, which is the right one."""
-        return self.writes_back and self._inodes.number(inode.node.key) != inode.number
+        return self._inodes.number(inode.node.key) != inode.number
 
     def check_present(self, inode: Inode) -> None:
         """Renumbered where the entry has another number by now."""
@@ -111,11 +113,10 @@ class Numbering:
         another number then.
         """
         number = inode.number
-        if self.writes_back:
-            self.check_present(inode)
-            if not self._has_draft(inode.node.key) and self._handles.has_stored_pages(number):
-                self._inodes.supersede(inode)
-                raise Renumbered(f"{inode.node.name} is being read: look it up again")
+        self.check_present(inode)
+        if not self._has_draft(inode.node.key) and self._handles.has_stored_pages(number):
+            self._inodes.supersede(inode)
+            raise Renumbered(f"{inode.node.name} is being read: look it up again")
         self._changing[number] = self._changing.get(number, 0) + 1
         try:
             yield
@@ -126,7 +127,7 @@ class Numbering:
 
     def is_changing(self, inode: Inode) -> bool:
         """Whether the pages of the inode may be those of a draft in a moment."""
-        return self.writes_back and inode.number in self._changing
+        return inode.number in self._changing
 
     def _is_other(self, number: int, node: Node) -> bool:
         """Whether what the kernel keeps of a number is not true of this node."""

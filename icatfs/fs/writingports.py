@@ -24,11 +24,6 @@ class Draft(Protocol):
     """Whether a program that wrote to it was killed: then `release` does not publish it."""
 
     @property
-    def is_stored(self) -> bool:
-        """Whether the facility has its bytes."""
-        ...
-
-    @property
     def is_final(self) -> bool:
         """Whether its bytes were declared final: then `revise` must come before a change."""
         ...

@@ -247,6 +247,19 @@ opened again, after the listing was asked for again, it gives the new ones."""
         assert path.read_bytes() == new
 
 
+def test_changed_meanwhile(point: Path) -> None:
+    """Who reads a stored file while a program of the same mount changes it goes on with the old \
+version; opened meanwhile, the file is what is being written."""
+    (point / VISIT / "new").mkdir()
+    path = point / VISIT / "new/file"
+    path.write_bytes(b"old")
+    with path.open("rb", buffering=0) as reader, path.open("r+b", buffering=0) as writer:
+        writer.write(b"new and more")
+        assert path.read_bytes() == b"new and more"
+        assert reader.read() == b"old"
+    assert path.read_bytes() == b"new and more"
+
+
 def test_many_files(mounts: Mounts) -> None:
     """Small files of a dataset that are read one after another come with a handful of requests, in
     whatever order."""
