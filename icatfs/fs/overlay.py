@@ -97,13 +97,16 @@ class Overlay:
         self._folders.setdefault(folder.parent, {})[folder.name] = folder
 
     def drafts_below(self, folder: NodeKey) -> list[Draft]:
-        """The drafts in a folder inside a dataset, and in the folders in it."""
+        """The drafts in a folder inside a dataset, and in the folders in it.
+
+        Also those that are published and open: they may be written on.
+        """
         move = Move(folder, folder)
         return [
             draft
-            for key, drafts in self._drafts.items()
-            if move.concerns(key)
-            for draft in drafts.values()
+            for draft in self.drafts()
+            if not draft.removed and not draft.staged.closed
+            if draft.node.parent is not None and move.concerns(draft.node.parent)
         ]
 
     def move_folder(self, move: Move, folder: Node, names: Mapping[Draft, str]) -> None:
@@ -121,7 +124,7 @@ class Overlay:
                     del folders[name]
         self._drafts = {move.of_key(parent): drafts for parent, drafts in self._drafts.items()}
         for draft, name in names.items():
-            draft.move(move.of_node(draft.node), name)
+            (draft.is_called if draft.published else draft.move)(move.of_node(draft.node), name)
         self.keep_folder(folder)
 
     def drop_folder(self, parent: NodeKey, name: str) -> bool:

@@ -299,7 +299,8 @@ class Renaming:
                 self._overlay.drop_folder(new_folder.key, new_name)
             self._overlay.move_folder(move, new, names)
             for draft, name in names.items():
-                await draft.staged.rename(name, draft.node.path_in_dataset)
+                if not draft.published:
+                    await draft.staged.rename(name, draft.node.path_in_dataset)
         for draft in drafts:  # names for the meantime may be those of a folder, too
             if draft.dirty and not draft.handles and not draft.is_local:
                 self._publishing.publish_later(draft)

@@ -70,3 +70,20 @@ def test_a_file_that_is_being_read_is_cut_by_its_name(writable: Writable) -> Non
         assert writable.content(path.name) == b"o" * 10
         assert reader.read() == b"o" * 2 * PAGE
     assert path.read_bytes() == b"o" * 10
+
+
+# Names that change.
+
+
+def test_a_file_that_is_written_on_is_in_its_folder_whatever_that_is_called(
+    writable: Writable,
+) -> None:
+    (writable.dataset / "one-name").mkdir()
+    with (writable.dataset / "one-name/file").open("wb", buffering=0) as file:
+        file.write(b"one ")
+        os.fsync(file.fileno())
+        (writable.dataset / "one-name").rename(writable.dataset / "another-name")
+        file.write(b"two")
+        assert os.listdir(writable.dataset / "another-name") == ["file"]
+    assert writable.content("another-name/file") == b"one two"
+    assert "one-name/file" not in writable.catalogued()
