@@ -192,11 +192,22 @@ class Draft:
 
     async def settle(self) -> None:
         """Return when nothing of it is being sent: it is stored then, or could not be."""
-        if self.published or not self.staged.is_frozen:
-            return
-        async with self.lock:
+        if self._is_being_sent:
+            async with self.lock:
+                await self.finish()
+
+    async def finish(self) -> None:
+        """The same; called with its lock held, by whoever changes what it is called.
+
+        An upload goes on when the close or fsync that asked for it is interrupted.
+        """
+        if self.staged.is_frozen and not self.published:
             with suppress(IcatfsError):  # who closed it is told
                 await self._publisher.publish(self)  # there is one under way, and this waits for it
+
+    @property
+    def _is_being_sent(self) -> bool:
+        return self.sending or (self.staged.is_frozen and not self.published)
 
     def check_whole(self) -> None:
         """Raises why something lacks that the kernel had kept, unless it can be tried again now."""
@@ -357,7 +368,7 @@ class Draft:
         self.dirty = True
 
     def _check_open(self) -> None:
-        if self.sending or (self.staged.is_frozen and not self.published):
+        if self._is_being_sent:
             raise Busy(f"{self._node.name} is being sent to the facility; write to it before")
         if self.published:
             raise NotPermitted(

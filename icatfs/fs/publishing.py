@@ -133,8 +133,9 @@ class Publishing:
         services = self._services
         folder = draft.node.parent
         assert folder is not None
-        if draft.lacking.error is not None:  # the program was told, and closes it all the same
-            draft.failed = True
+        is_under_way = draft.staged.is_frozen  # of bytes that were whole
+        if draft.lacking.error is not None and not is_under_way:
+            draft.failed = True  # the program was told, and closes it all the same
             raise draft.lacking.error
         draft.failed, draft.sending = False, True
         try:

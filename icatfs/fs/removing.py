@@ -56,6 +56,7 @@ class Removing:
             await self._remove_stored(folder, node, process)
             return
         async with draft.lock:
+            await draft.finish()
             if draft.published:
                 await self._remove_stored(folder, draft.node, process)
             elif draft.replaces is not None:

@@ -101,13 +101,15 @@ class Renaming:
         raw = datafile_name(new_folder, new_name)
         if node.kind is Kind.FOLDER:
             return await self._rename_folder(folder, node, new_folder, new_name)
+        await self._settle(new_folder, new_name)
         draft = self._overlay.by_key(node.key)
         if draft is None:
             return await self._rename_stored(folder, node, new_folder, new_name, raw, replace)
         async with draft.lock:
+            await draft.finish()
             if draft.published:
                 renamed = await self._rename_stored(
-                    folder, node, new_folder, new_name, raw, replace
+                    folder, draft.node, new_folder, new_name, raw, replace
                 )
                 draft.is_called(renamed, raw)
                 return renamed
@@ -135,6 +137,13 @@ class Renaming:
             return await self._services.catalogue.lookup(folder, name)
         except NotFound:
             return None
+
+    async def _settle(self, folder: Node, name: str) -> None:
+        """Wait until nothing of a file that is in the way is being sent."""
+        other = self._overlay.find(folder.key, name)
+        draft = None if other is None else self._overlay.by_key(other.key)
+        if draft is not None:
+            await draft.settle()
 
     async def _in_the_way(self, folder: Node, node: Node, name: str, replace: bool) -> Node | None:
         """The file that gives way to a file."""
@@ -293,6 +302,7 @@ class Renaming:
             drafts = self._overlay.drafts_below(node.key)
             for draft in drafts:
                 await stack.enter_async_context(draft.lock)
+                await draft.finish()
             names = {draft: _fitting(move.of_name(draft.name)) for draft in drafts}
             await self._rename_below(node, move)
             if other is not None:

@@ -6,18 +6,22 @@ One mount for all; each test writes names of its own.
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
+from support.mounts import Mounts, until
 from support.scribbling import forget_pages
-from support.writable import Writable, writable_on
+from support.writable import Writable, fact, unfinished, writable_on
 
 from icatfs.facility.testing import running_facility
+from icatfs.staging.journal import State
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from support.mounts import Mounts
+    from pathlib import Path
 
 PAGE = 4096
 
@@ -87,3 +91,92 @@ def test_a_file_that_is_written_on_is_in_its_folder_whatever_that_is_called(
         assert os.listdir(writable.dataset / "another-name") == ["file"]
     assert writable.content("another-name/file") == b"one two"
     assert "one-name/file" not in writable.catalogued()
+
+
+# What is still being sent.
+
+_SLOW = {"endpoint": "ids/put", "kind": "latency", "seconds": 3, "times": 1}
+
+
+def after_an_interrupted_fsync(writable: Writable, path: Path, action: str) -> None:
+    """Write a file, have fsync end by a signal while it is being sent, and do something then."""
+    script = f"""
+import os, signal, sys
+def stop(*_):
+    raise TimeoutError
+signal.signal(signal.SIGUSR1, stop)
+path, descriptor = sys.argv[1], os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT)
+os.write(descriptor, b"content")
+try:
+    os.fsync(descriptor)
+except TimeoutError:
+    {action}
+    os.close(descriptor)
+    sys.exit(7)
+"""
+    puts = writable.facility.counters()["puts"]
+    writable.facility.faults(_SLOW)
+    with subprocess.Popen([sys.executable, "-c", script, path]) as program:
+        until(lambda: State.SENDING in [one.state for one in unfinished(writable.mounts)])
+        program.send_signal(signal.SIGUSR1)
+        assert program.wait(30) == 7
+    until(lambda: writable.facility.counters()["puts"] == puts + 1)
+    until(lambda: not unfinished(writable.mounts))
+
+
+def test_a_file_that_is_removed_while_it_is_sent_is_not_there_afterwards(
+    writable: Writable,
+) -> None:
+    path = writable.dataset / "unwanted"
+    after_an_interrupted_fsync(writable, path, "os.unlink(path)")
+    assert path.name not in writable.catalogued()
+    assert path.name not in os.listdir(writable.dataset)
+
+
+def test_a_file_that_is_renamed_while_it_is_sent_has_its_new_name(writable: Writable) -> None:
+    path, new = writable.dataset / "misnamed", writable.dataset / "misnamed-no-more"
+    after_an_interrupted_fsync(writable, path, "os.rename(path, path + '-no-more')")
+    assert path.name not in writable.catalogued()
+    assert writable.catalogued()[new.name] == fact(b"content")
+    assert new.read_bytes() == b"content"
+
+
+def being_closed(writable: Writable, path: Path, content: bytes) -> subprocess.Popen[bytes]:
+    """A program that waits in close until the file is at the facility; ends with 0 if it is."""
+    writable.facility.faults(_SLOW)
+    script = "import sys; file = open(sys.argv[1], 'w'); file.write(sys.argv[2]); file.close()"
+    program = writable.mounts.python_later(script, path, content.decode())
+    until(lambda: State.SENDING in [one.state for one in unfinished(writable.mounts)])
+    return program
+
+
+def test_a_file_that_another_program_closes_is_renamed_and_removed(writable: Writable) -> None:
+    path, new = writable.dataset / "closed", writable.dataset / "closed-renamed"
+    with being_closed(writable, path, b"content") as program:
+        path.rename(new)
+        assert program.wait(30) == 0
+    assert writable.content(new.name) == new.read_bytes() == b"content"
+    assert path.name not in writable.catalogued()
+    with being_closed(writable, path, b"content") as program:
+        path.unlink()
+        assert program.wait(30) == 0
+    assert path.name not in writable.catalogued()
+
+
+def test_a_file_that_another_program_closes_gives_way_to_one_that_gets_its_name(
+    writable: Writable,
+) -> None:
+    path, aside = writable.dataset / "overtaken", writable.dataset / "overtaken.part"
+    aside.write_bytes(b"second")
+    with being_closed(writable, path, b"first") as program:
+        aside.rename(path)
+        assert program.wait(30) == 0
+    assert writable.content(path.name) == path.read_bytes() == b"second"
+
+
+def test_a_file_whose_folder_is_renamed_while_it_is_sent_is_in_that(writable: Writable) -> None:
+    (writable.dataset / "misnamed-folder").mkdir()
+    action = "os.rename(os.path.dirname(path), os.path.dirname(path) + '-no-more')"
+    after_an_interrupted_fsync(writable, writable.dataset / "misnamed-folder/file", action)
+    assert "misnamed-folder/file" not in writable.catalogued()
+    assert writable.catalogued()["misnamed-folder-no-more/file"] == fact(b"content")
