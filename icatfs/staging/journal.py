@@ -61,14 +61,15 @@ FOLLOWING: Mapping[State, frozenset[State]] = {
     State.SENDING: frozenset(
         {State.STORED, State.SENDING, State.SEALED, State.BEGUN, State.ABANDONED}
     ),
-    State.STORED: frozenset(),
+    State.STORED: frozenset({State.STORED}),
     State.ABANDONED: frozenset(),
 }
 """Which state may follow which: a file that is sent at once is sealed in the same step; a sending
 one falls back to sealed when the upload fails, and stays if nobody knows whether it did; a state
 that follows itself has a new reason; a sealed file that is found at the facility is stored without
-having been sent again. Begun again is what is written to after an upload failed, and what has its
-name for the meantime again because a renaming failed: nobody sends it like that."""
+having been sent again, and several processes may find that. Begun again is what is written to after
+an upload failed, and what has its name for the meantime again because a renaming failed: nobody
+sends it like that."""
 
 PENDING = frozenset({State.BEGUN, State.SEALED, State.SENDING})
 

@@ -47,7 +47,7 @@ class Fate(StrEnum):
     IN_USE = "in use"
     """A mount that is alive has it."""
     UNKNOWN = "unknown"
-    """There is no such file, or it was stored or abandoned before."""
+    """There is no such file, or it was abandoned before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +119,7 @@ class Recovery:
         taken = await self._area.take(listed.id)
         if taken is None:
             after = await self._area.entry(listed.id)
-            fate = Fate.IN_USE if after.state in PENDING else Fate.UNKNOWN
-            return Result(listed.id, listed.shown, fate), False
+            return Result(listed.id, listed.shown, _fate_elsewhere(after.state)), False
         entry, staged = taken
         try:
             result = await self._recover(entry, staged, by_name=by_name)
@@ -170,6 +169,13 @@ class Recovery:
         if self._on_stored is not None:
             self._on_stored(entry, row)
         return Result(entry.id, entry.shown, Fate.STORED)
+
+
+def _fate_elsewhere(state: State) -> Fate:
+    """What another process has made of a file, or is about to."""
+    if state is State.STORED:
+        return Fate.STORED
+    return Fate.IN_USE if state in PENDING else Fate.UNKNOWN
 
 
 def _failed(entry: Entry, failure: IcatfsError) -> tuple[Result, bool]:

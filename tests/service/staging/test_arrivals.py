@@ -15,10 +15,10 @@ from support.stagingclients import Clients, open_clients
 
 from icatfs.errors import Damaged, Exists, FacilityUnreachable, IcatfsError
 from icatfs.facility.testing import FacilityHandle, running_facility
-from icatfs.staging.area import JOURNAL
+from icatfs.staging.area import JOURNAL, open_staging
 from icatfs.staging.arrivals import needs_catalogue
 from icatfs.staging.journal import State
-from icatfs.staging.recovery import Fate
+from icatfs.staging.recovery import Fate, Recovery
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -230,6 +230,29 @@ async def test_a_record_without_bytes_is_of_a_file_that_is_stored_or_lost(
     assert clients.facility.counters()["puts"] == 0
     assert await clients.area.pending() == []
     assert ("no longer in" in caplog.text) is not arrived
+
+
+async def test_what_a_mount_stores_while_another_goes_through_its_list_is_stored(
+    clients: Clients, line: BadLine, tmp_path: Path
+) -> None:
+    first, second = await clients.staged("first", CONTENT), await clients.staged("second", CONTENT)
+    await first.seal()
+    first.close(keep=True)
+    await second.seal()
+    await second.move(State.SENDING)
+    put_by_another(clients, "second", CONTENT, "db/nbour", MOMENT_MS)
+
+    def meanwhile(*_: object) -> None:
+        """Its own mount hears that it is stored."""
+        clients.area.journal.move(second.entry, State.STORED)
+        second.close(keep=False)
+
+    async with open_staging(tmp_path, facility=clients.facility.url, user="db/nbour") as area:
+        recovery = Recovery(area, clients.uploader, clients.swaps, on_stored=meanwhile)
+        results = await recovery.run()
+    assert [one.fate for one in results] == [Fate.STORED, Fate.STORED]
+    assert clients.found() == {"first": CONTENT, "second": CONTENT}
+    assert await clients.area.pending() == []
 
 
 def next_id(clients: Clients) -> int:
