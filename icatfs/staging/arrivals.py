@@ -13,7 +13,8 @@ been taken meanwhile by others: by another user, or by the same one on another m
 * or the answer was lost, and the datafile is of our size, user and time, came after the file was
   begun, and has the bytes we sent but for a few that are scattered among hundreds that are right.
   What another program wrote there in the same second is not like that; and as the log tells the few
-  bytes, even then nothing would be lost.
+  bytes, even then nothing would be lost. What was written there later may well be: a file that
+  could not be saved, corrected in one place and saved again.
 
 Its id is on record before it is removed, so whoever goes on after a crash removes that one and no
 other. All else under our name is another's: `Exists`, and our bytes stay pending.
@@ -192,7 +193,7 @@ class Arrivals:
         """Whether it is certain that a datafile is what arrived of ours."""
         if is_hidden(row.name) or row.id == entry.damaged:
             return True
-        if entry.state is not State.SENDING or not _may_be(row, entry, sealed):
+        if entry.state is not State.SENDING or not _may_be(row, entry, sealed, staged.written):
             return False
         creator = f"SELECT x.createId FROM Datafile x WHERE x.id = {row.id}"
         if await self._keeper.run(self._icat.values, creator) != [self._keeper.user_name]:
@@ -237,14 +238,14 @@ def _contradicts(row: DatafileRow, sealed: Sealed) -> bool:
     return row.size not in {None, sealed.size} or crc not in {None, sealed.crc32}
 
 
-def _may_be(row: DatafileRow, entry: Entry, sealed: Sealed) -> bool:
-    """Whether a datafile is as our upload would be, but for some bytes."""
+def _may_be(row: DatafileRow, entry: Entry, sealed: Sealed, written: float) -> bool:
+    """Whether a datafile is as our upload would be, but for some bytes; ``written`` last then."""
     begun = datetime.fromtimestamp(entry.begun, UTC)
     if row.size != sealed.size or row.mod_time is None or row.created < begun - _SKEW:
         return False
     if entry.mtime_ns is not None and row.mod_time.timestamp() == entry.mtime_ns // 10**9:
         return True
-    return int(entry.begun) <= row.mod_time.timestamp()  # sent while it was written
+    return int(entry.begun) <= row.mod_time.timestamp() <= written  # sent while it was written
 
 
 def _damaged(target: Target, sealed: Sealed, size: int, crc32: int) -> Damaged:

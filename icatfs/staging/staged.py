@@ -93,6 +93,11 @@ class StagedFile:
         """How many bytes were written from the start on, one after another; -1 if not so."""
         return self._crc32_stop
 
+    @property
+    def written(self) -> float:
+        """When its bytes changed last, in seconds since the epoch."""
+        return os.fstat(self._descriptor).st_mtime
+
     def pwrite(self, offset: int, data: bytes) -> int:
         """Write all of ``data``; `NoSpace` when the staging disk is full."""
         if not data:

@@ -185,6 +185,23 @@ async def test_what_others_stored_under_the_name_is_never_removed(
     assert clients.found() == {"theirs": content}
 
 
+async def test_a_file_that_was_corrected_and_saved_again_is_not_taken_for_damage(
+    clients: Clients, line: BadLine
+) -> None:
+    """The first one may have arrived, for all that anybody knows."""
+    await clients.stored("before")
+    clients.facility.faults(unanswered(), {"endpoint": "icat/entityManager", "kind": "reset"})
+    staged, failure = await closed(clients, "corrected")
+    assert isinstance(failure, FacilityUnreachable)
+    assert staged.state is State.SENDING
+    clients.facility.clear_faults()
+    corrected = CONTENT[:100] + bytes([CONTENT[100] ^ 1]) + CONTENT[101:]
+    later_ms = (int(staged.path.stat().st_mtime) + 1) * 1000
+    put_by_another(clients, "corrected", corrected, "db/nbour", later_ms)
+    assert await sent_later(clients, staged) is Fate.FAILED
+    assert clients.found()["corrected"] == corrected
+
+
 async def test_what_was_never_sent_removes_nothing_however_alike_it_is(
     clients: Clients, line: BadLine
 ) -> None:
