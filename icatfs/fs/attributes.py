@@ -30,6 +30,7 @@ _PROBE = stat.S_IFREG | 0o600
 _FOLDER = stat.S_IFDIR | 0o555
 _OPEN_FOLDER = stat.S_IFDIR | 0o755
 _LARGEST = (1 << 63) - 1
+_FARTHEST_S = _LARGEST // 10**9
 
 
 class Attributes(msgspec.Struct, frozen=True, gc=False):
@@ -164,3 +165,11 @@ def permits(attributes: Attributes, caller: Caller, mask: int) -> bool:
     else:
         allowed = attributes.mode
     return mask & 7 & ~allowed == 0
+
+
+def fitting_time(time_ns: int) -> int:
+    """The nearest time to this one that can be kept: of the years from 1677 to 2262.
+
+    As file systems do with a time beyond what they can hold: it is shown as it is kept.
+    """
+    return max(-_FARTHEST_S * 10**9, min(time_ns, _FARTHEST_S * 10**9))

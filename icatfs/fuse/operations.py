@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, NoReturn, ParamSpec, TypeVar
 
 import pyfuse3
 
-from icatfs.fs.attributes import BEST_READ
+from icatfs.fs.attributes import BEST_READ, fitting_time
 from icatfs.fs.changing import Changes
 from icatfs.fs.ports import Caller
 from icatfs.fuse.errnos import NO_ATTRIBUTE, errno_of
@@ -128,7 +128,7 @@ class Operations(pyfuse3.Operations):
     ) -> pyfuse3.EntryAttributes:
         changes = Changes(
             size=attr.st_size if fields.update_size else None,
-            mtime_ns=attr.st_mtime_ns if fields.update_mtime else None,
+            mtime_ns=fitting_time(attr.st_mtime_ns) if fields.update_mtime else None,
         )
         return entry_attributes(await self._fs.changes.setattr(inode, changes, fh, _caller(ctx)))
 

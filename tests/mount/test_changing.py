@@ -382,6 +382,27 @@ def test_description_and_doi_can_be_set_and_stay_with_the_name(place: Place) -> 
         os.setxattr(path, "user.comment", b"x")
 
 
+@pytest.mark.parametrize(
+    ("year", "kept"), [(2300, "2262-04-11T"), (20_000, "2262-04-11T"), (1600, "1677-09-21T")]
+)
+def test_a_time_that_cannot_be_kept_becomes_the_nearest_that_can(
+    place: Place, year: int, kept: str
+) -> None:
+    """Before the file is sent, as cp -p sets it, and afterwards."""
+    when = int((year - 1970) * 365.2425 * 86400)
+    first, second = place.dataset / "first", place.dataset / "second"
+    with first.open("wb", buffering=0) as file:
+        file.write(b"content")
+        os.utime(file.fileno(), (when, when))
+    second.write_bytes(b"content")
+    os.utime(second, (when, when))
+    found = place.facility.search(
+        f"SELECT df.datafileModTime FROM Datafile df WHERE df.dataset.name = '{place.name}'"
+    )
+    assert [time[: len(kept)] for time in found] == [kept, kept]
+    assert first.stat().st_mtime_ns == second.stat().st_mtime_ns
+
+
 def test_times_can_be_set_and_modes_and_owners_have_no_effect(place: Place, tmp_path: Path) -> None:
     path = place.dataset / "file"
     path.write_bytes(b"content")
