@@ -289,10 +289,18 @@ class Swaps:
 
         ``keeps_facts``: the new version is said of what was said of the one that gives way.
         """
-        old = await self._in_the_way(swap, target)  # it may have another name by now: it stays
         unsure = 0
+        failure: IcatfsError | None = None
+        before: tuple[DatafileId, str] | None = None
         while True:
-            failure: IcatfsError
+            row = await self._keeper.run(self._icat.datafile_named, target.dataset, target.name)
+            if row is not None and row.id == new:
+                return  # without an answer, or long after it was waited for
+            old = _giving_way(row, swap, target)
+            is_hopeless = old == before and not isinstance(failure, _UNSURE)
+            if failure is not None and (unsure >= _ATTEMPTS or is_hopeless):
+                raise failure
+            before = old
             try:
                 facts = await self._facts(old[0]) if old is not None and keeps_facts else {}
                 await self._keeper.run(self._icat.replace_datafile, old, new, target.name, facts)
@@ -307,11 +315,6 @@ class Swaps:
                 return
             if isinstance(failure, _UNSURE):
                 await trio.sleep(_SETTLE_S)
-            if await self._name_of(new) == target.name:
-                return
-            before, old = old, await self._in_the_way(swap, target)
-            if unsure >= _ATTEMPTS or (old == before and not isinstance(failure, _UNSURE)):
-                raise failure
 
     async def _take_back(self, target: Target, new: DatafileId) -> None:
         """Remove a new version that may not take the place of the old one; raises nothing of ours.
@@ -322,22 +325,6 @@ class Swaps:
             await self._eraser.erase(new)
         except IcatfsError as error:
             log.error("the new version of %s is hidden at the facility: %s", target.shown, error)
-
-    async def _in_the_way(self, swap: Swap, target: Target) -> tuple[DatafileId, str] | None:
-        """What must give way: the old version or nothing; ContentChanged if it is another."""
-        row = await self._keeper.run(self._icat.datafile_named, target.dataset, target.name)
-        if row is None:
-            return None
-        if row.id == swap.replaces:
-            return swap.replaces, swap.trash
-        raise ContentChanged(
-            f"{target.shown} was replaced at the facility by somebody else since it was opened; "
-            "read what is there now, and write again"
-        )
-
-    async def _name_of(self, datafile: DatafileId) -> str | None:
-        row = await self._keeper.run(self._icat.datafile, datafile)
-        return None if row is None else row.name
 
     async def _facts(self, old: DatafileId) -> dict[str, str]:
         """What is said about a file, and stays with its name."""
@@ -355,6 +342,23 @@ def untidy(journal: Journal) -> list[Entry]:
         for entry in journal.planned()
         if entry.plan is not None and Swap.of_plan(entry.plan).names
     ]
+
+
+def _giving_way(
+    row: DatafileRow | None, swap: Swap, target: Target
+) -> tuple[DatafileId, str] | None:
+    """What must give way, and the name it gets; ContentChanged where another has the name.
+
+    The old version may have another name by now: then it stays.
+    """
+    if row is None:
+        return None
+    if row.id == swap.replaces:
+        return swap.replaces, swap.trash
+    raise ContentChanged(
+        f"{target.shown} was replaced at the facility by somebody else since it was opened; "
+        "read what is there now, and write again"
+    )
 
 
 def _swap_of(plan: Mapping[str, Any] | None) -> Swap:

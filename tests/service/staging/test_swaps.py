@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
 import trio
 from support.stagingclients import OLD, Clients, open_clients
 
-from icatfs.errors import AccessDenied, ContentChanged, FacilityUnreachable
+from icatfs.errors import AccessDenied, ContentChanged, FacilityTimeout, FacilityUnreachable
 from icatfs.facility.testing import FacilityHandle, running_facility
+from icatfs.icat.client import IcatClient
 from icatfs.icat.hidden import is_hidden, new_name, old_name
+from icatfs.staging.archives import Archive
 from icatfs.staging.journal import PENDING, State
 from icatfs.staging.recovery import Fate
-from icatfs.staging.swaps import untidy
+from icatfs.staging.swaps import Swaps, untidy
+from icatfs.transport import open_transport
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
     from pathlib import Path
 
     from icatfs.icat.records import DatafileRow
     from icatfs.staging.staged import StagedFile
+    from icatfs.values import DatafileId
 
 NEW = b"the new and longer version\n"
 SWAP = {"endpoint": "icat/entityManager", "method": "POST", "entity": ".icatfs-old-"}
@@ -255,6 +260,55 @@ async def test_a_swap_that_could_not_be_told_about_is_finished_later(clients: Cl
     assert result.fate is Fate.STORED
     assert clients.facility.counters()["puts"] == 0
     assert clients.found() == {"later": NEW}
+
+
+class LateIcat(IcatClient):
+    """A catalogue that carries out the first swap late: just after it was asked for its outcome."""
+
+    late: Callable[[], Awaitable[None]] | None = None
+    was_late = False
+
+    async def replace_datafile(
+        self,
+        session: str,
+        old: tuple[DatafileId, str] | None,
+        new: DatafileId,
+        name: str,
+        facts: Mapping[str, str],
+    ) -> None:
+        swap = partial(super().replace_datafile, session, old, new, name, facts)
+        if self.was_late:
+            await swap()
+            return
+        self.late, self.was_late = swap, True
+        raise FacilityTimeout("the catalogue does not answer in time")
+
+    async def datafile(self, session: str, datafile: DatafileId) -> DatafileRow | None:
+        row = await super().datafile(session, datafile)
+        if self.late is not None:
+            late, self.late = self.late, None
+            await late()
+        return row
+
+
+async def test_a_swap_that_is_carried_out_after_it_was_given_up_is_done(clients: Clients) -> None:
+    """What has the name then is no other's version, but the one that was to get it."""
+    old = await clients.stored("late")
+    staged = await clients.staged("late", NEW)
+    async with open_transport() as transport:
+        swaps = Swaps(
+            clients.area,
+            clients.uploader,
+            LateIcat(transport, clients.icat.url),
+            clients.ids,
+            clients.keeper,
+            Archive(clients.ids, clients.keeper, two_level=False),
+        )
+        row = await swaps.replace(staged, clients.target("late"), old)
+    assert clients.found()["late"] == NEW
+    assert row.id != old.id
+    assert await clients.swaps.tidy()
+    assert clients.found() == {"late": NEW}
 
 
 async def test_an_old_version_that_is_being_read_is_removed_afterwards(clients: Clients) -> None:
