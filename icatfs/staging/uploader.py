@@ -44,6 +44,7 @@ from icatfs.sharing import SingleFlight, service_nursery
 from icatfs.staging.arrivals import Arrivals
 from icatfs.staging.formats import Formats
 from icatfs.staging.journal import State
+from icatfs.staging.records import Records
 from icatfs.staging.streaming import Stream, Streams
 from icatfs.staging.syncing import Syncs
 from icatfs.values import DatafileId, DatasetId
@@ -71,7 +72,6 @@ _NOT_NOW = (Busy, DataArchived)
 
 _ATTEMPTS = 4
 """A long upload may well be cut three times."""
-_RECORD_AGAIN_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +128,7 @@ class Uploader:
         self._nursery = nursery
         self._timing = timing
         # constant
-        self.recording = trio.CancelScope()
-        """What waits in it, for room on the disk, does not hold up the end."""
+        self._records = Records(nursery)
         self._formats = Formats(icat, keeper)
         self._arrivals = Arrivals(icat, ids, keeper, timing.retry_s)
         self._uploads: SingleFlight[int, DatafileRow] = SingleFlight(nursery)
@@ -161,6 +160,10 @@ class Uploader:
         action = partial(self._store_again, staged, sealed, target, then)
         return await self._uploads.run(staged.entry, action)
 
+    def give_up_recording(self) -> None:
+        """What waits for room on the disk, to be recorded, does not hold up the end."""
+        self._records.patience.cancel()
+
     async def has_arrived(self, entry: Entry) -> bool:
         """Whether the facility has a file of which only the record is left."""
         return await self._arrivals.is_there(entry)
@@ -185,14 +188,14 @@ class Uploader:
         except IcatfsError as error:
             failure = error
         if failure is not None:
-            await self.not_stored(
+            await self._records.not_stored(
                 staged, target.shown, failure, perhaps=staged.state is State.SENDING
             )
             raise failure
         if row is None:
             return await self._upload(staged, sealed, target, then)
         log.info("%s is at the facility already, %d bytes", target.shown, sealed.size)
-        await self._record_stored(staged, target)
+        await self._records.stored(staged, target.shown)
         return row
 
     async def _upload(
@@ -220,59 +223,14 @@ class Uploader:
         except IcatfsError as error:
             failure = error
         if failure is not None:
-            await self.not_stored(staged, target.shown, failure, perhaps=outcome.is_open)
+            await self._records.not_stored(staged, target.shown, failure, perhaps=outcome.is_open)
             await self._syncs.now(staged)
             raise failure
-        await self._record_stored(staged, target)
+        await self._records.stored(staged, target.shown)
         crash_point("recorded")
         log.info("%s is stored, %d bytes", target.shown, sealed.size)
         staged.row = row
         return row
-
-    async def not_stored(
-        self, staged: StagedFile, shown: str, reason: IcatfsError, *, perhaps: bool = False
-    ) -> None:
-        """Log that a sealed file was not stored, and record why; its bytes stay.
-
-        ``perhaps``: nobody knows whether it was.
-        """
-        what = "may not be stored" if perhaps else "was not stored"
-        log.error(
-            "%s %s: %s; its bytes are kept in %s (icatfs pending sends or copies them)",
-            shown,
-            what,
-            reason,
-            staged.path,
-        )
-        state = State.SENDING if perhaps else State.SEALED
-        failure: IcatfsError | None = None
-        try:
-            await staged.move(state, reason=str(reason))
-        except IcatfsError as error:
-            failure = error
-        if failure is not None:
-            log.error("%s: the reason could not be recorded: %s", shown, failure)
-
-    async def _record_stored(self, staged: StagedFile, target: Target) -> None:
-        """The facility has the file, so a journal that cannot be written is no failure of it."""
-        failure: IcatfsError | None = None
-        try:
-            await staged.move(State.STORED)
-        except IcatfsError as error:
-            failure = error
-        if failure is not None:
-            log.error("%s is stored, but on record as being sent: %s", target.shown, failure)
-            self._nursery.start_soon(self._record_later, staged)
-
-    async def _record_later(self, staged: StagedFile) -> None:
-        """Record that a file is stored once the disk lets us; its own bytes leave room there."""
-        with self.recording:
-            while staged.state is not State.STORED:
-                await trio.sleep(_RECORD_AGAIN_S)
-                try:
-                    await staged.move(State.STORED)
-                except IcatfsError as error:
-                    log.debug("recording that %s is stored: %s", staged.path, error)
 
     async def _send(
         self,
@@ -393,5 +351,5 @@ async def open_uploader(
     async with service_nursery() as nursery:
         uploader = Uploader(icat, ids, keeper, nursery, timing)
         yield uploader
-        uploader.recording.cancel()
+        uploader.give_up_recording()
         nursery.cancel_scope.deadline = trio.current_time() + drain_s
