@@ -25,8 +25,8 @@ class Records:
         # given
         self._nursery = nursery
         # constant
-        self.patience = trio.CancelScope()
-        """What waits for room on the disk waits in it."""
+        self.ending = trio.Event()
+        """Set when nobody waits any more for room on the disk."""
 
     async def not_stored(
         self, staged: StagedFile, shown: str, reason: IcatfsError, *, perhaps: bool = False
@@ -65,10 +65,11 @@ class Records:
 
     async def _stored_later(self, staged: StagedFile) -> None:
         """Record that a file is stored once the disk lets us; its own bytes leave room there."""
-        with self.patience:
-            while staged.state is not State.STORED:
-                await trio.sleep(_AGAIN_S)
-                try:
-                    await staged.move(State.STORED)
-                except IcatfsError as error:
-                    log.debug("recording that %s is stored: %s", staged.path, error)
+        while staged.state is not State.STORED:
+            with trio.move_on_after(_AGAIN_S):
+                await self.ending.wait()
+                return
+            try:
+                await staged.move(State.STORED)
+            except IcatfsError as error:
+                log.debug("recording that %s is stored: %s", staged.path, error)

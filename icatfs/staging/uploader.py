@@ -162,7 +162,7 @@ class Uploader:
 
     def give_up_recording(self) -> None:
         """What waits for room on the disk, to be recorded, does not hold up the end."""
-        self._records.patience.cancel()
+        self._records.ending.set()
 
     async def has_arrived(self, entry: Entry) -> bool:
         """Whether the facility has a file of which only the record is left."""

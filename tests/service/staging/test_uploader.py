@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 import trio
 import trio.lowlevel
+from support.mounts import until
 
 from icatfs.errors import (
     AccessDenied,
@@ -273,6 +274,30 @@ async def test_equal_size_and_crc_are_the_proof_whatever_fails_after_them(
     staged = await staged_in(area)
     row = await store(facility, staged)
     assert (row.name, row.size, row.checksum) == (TARGET.name, len(CONTENT), "bef32c73")
+    assert await area.pending() == []
+
+
+async def test_several_files_that_a_full_disk_keeps_from_being_recorded_are_so_later(
+    area: StagingArea,
+) -> None:
+    facility = Facility()
+    files = [await staged_in(area), await staged_in(area)]
+    with closing(sqlite3.connect(area.folder / JOURNAL)) as journal:
+        journal.execute(
+            "CREATE TRIGGER full BEFORE UPDATE ON staged WHEN new.state = 'stored'"
+            " BEGIN SELECT RAISE(FAIL, 'no room'); END"
+        )
+        journal.commit()
+        async with uploader(facility) as sending:
+            for staged in files:
+                facility.files.clear()
+                await sending.store(staged, TARGET)
+            assert {staged.state for staged in files} == {State.SENDING}
+            journal.execute("DROP TRIGGER full")
+            journal.commit()
+            await trio.to_thread.run_sync(
+                until, lambda: {staged.state for staged in files} == {State.STORED}
+            )
     assert await area.pending() == []
 
 
