@@ -18,6 +18,15 @@ _PUNCH_HOLE = 0x02
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
+def free_on(folder: Path) -> int:
+    """How many bytes the disk of a folder has left; none where that is no more."""
+    try:
+        disk = os.statvfs(folder)
+    except OSError:
+        return 0
+    return disk.f_bavail * disk.f_frsize
+
+
 def punch(fd: int, start: int, stop: int) -> bool:
     """Give the blocks of [start, stop) back to the disk; False where that cannot be done."""
     try:

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import trio
 
+from icatfs.content.disk import free_on
 from icatfs.content.eviction import LARGE, Removed, Unlinked, remove_oldest
 
 if TYPE_CHECKING:
@@ -150,8 +151,7 @@ class Room:
 
     def look_at_disk(self, coming: int = 0) -> None:
         """Look how much the disk has left for us, when so many bytes will have come."""
-        disk = os.statvfs(self._tenancy.folder)
-        self._free = disk.f_bavail * disk.f_frsize - self._min_free_bytes - coming
+        self._free = free_on(self._tenancy.folder) - self._min_free_bytes - coming
         self._until_look = _LOOK_AT_DISK_EVERY
         if self._free < self.reserve:
             self._want()

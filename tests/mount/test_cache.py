@@ -355,6 +355,19 @@ def descriptors(pid: int) -> int:
     return len(os.listdir(f"/proc/{pid}/fd"))
 
 
+def test_a_cache_that_is_deleted_under_a_mount_costs_no_reader_anything(
+    mounts: Mounts, large: FacilityHandle, truth: dict[int, int]
+) -> None:
+    point = mounts.mount(large, user=USER)
+    assert crcs(point, 1, 3) == of(truth, 1, 3)
+    shutil.rmtree(mounts.folder / "cache")
+    assert crcs(point, 1, 6) == of(truth, 1, 6)
+    assert mounts.unmount(point).returncode == 0
+    point = mounts.mount(large, user=USER)
+    assert crcs(point, 1, 3) == of(truth, 1, 3)
+    assert data_files(mounts)
+
+
 def test_ten_thousand_opens_leave_nothing_in_memory(mounts: Mounts, large: FacilityHandle) -> None:
     point = mounts.mount(large, user=USER)
     pid = mounts.status(point)["pid"]
