@@ -150,8 +150,8 @@ class ContentStore:
         """Make a file with the bytes of this version the cached content; it may be moved away.
 
         The caller has compared size and CRC-32, and writes to the file no more; it may go on
-        reading it, for a complete file is never freed in part. Does nothing where that is not
-        cheap, or not possible.
+        reading it as long as it has it locked, for then it stays whole. Does nothing where that is
+        not cheap, or not possible.
         """
         if version in self._live or self.holds(version):
             return
