@@ -190,13 +190,16 @@ class Mount:
         self._context: ssl.SSLContext | None = None
 
     def serve(self) -> None:
-        """Do what is said, until the mount has gone."""
+        """Do what is said, until the mount has gone, or a descriptor is lost that was to come.
+
+        Without it an order reads as if the bytes belonged nowhere, and they were told to be there.
+        """
         while True:
             try:
-                data, fds, _, _ = socket.recv_fds(self._control, LARGEST, 1)
+                data, fds, flags, _ = socket.recv_fds(self._control, LARGEST, 1)
             except ConnectionResetError:  # it was killed, and had not heard all that was said
                 return
-            if not data:
+            if not data or flags & socket.MSG_CTRUNC:
                 return
             self._hear(wire.to_worker(data), fds[0] if fds else -1)
 

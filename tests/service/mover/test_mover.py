@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import select
 import signal
 import socket
@@ -531,6 +532,27 @@ async def test_no_descriptor_is_left_open_however_streams_end() -> None:
         with trio.fail_after(10):
             while (count(pid), count("self")) != before:  # noqa: ASYNC110 - another process
                 await trio.sleep(0.01)
+
+
+async def test_a_worker_that_is_given_no_descriptor_says_of_no_byte_that_it_is_there(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with told(b"HTTP/1.1 200 OK\r\n\r\n" + BODY) as url, open_transport() as transport:
+        stream = await get(transport, url)
+        assert isinstance(stream, MovedStream)
+        pid, _ = status_of(transport)
+        most = 1 + max(map(int, os.listdir(f"/proc/{pid}/fd")))
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (most, most))
+        taking = Taking()
+        async with stream:
+            stream.into(taking)
+            stream.order(0, len(BODY), taking.fd, is_last=True)
+            with pytest.raises(FacilityUnreachable):
+                await rest(stream)
+        assert taking.pieces == []
+        assert (await take(await get(transport, url), len(BODY))).check(0) == len(BODY)
+    assert "are resumed by a new one" in caplog.text
+    caplog.clear()
 
 
 async def test_a_request_that_is_cancelled_holds_nothing() -> None:
