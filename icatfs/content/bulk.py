@@ -299,6 +299,8 @@ class Bulk:
         try:
             if file.unproved:
                 return  # a stream has brought it and is just comparing
+            if version.crc32 is None and file.missing(0, len(data)) != (0, len(data)):
+                return  # nothing would tell whether these are of the same bytes as what is there
             file.pwrite(0, data)
             if not _proved(file):
                 file.reset()  # what was there before was wrong

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import trio
-from support.contents import Row
+from support.contents import Row, fill
 from support.zips import Member, local, zipped
 from support.zipservice import (
     COUNT,
@@ -345,6 +345,28 @@ async def test_files_without_a_checksum_come_with_a_witness_who_shows_whose_they
         await us.settled()
         assert us.zips.named[1:] == [list(range(19, 39))], "nobody is asked for twice"
         assert held() == set(range(39))
+
+
+async def test_a_file_without_a_checksum_is_never_put_together_from_two_versions(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    contents = unchecked()
+    replaced = member(4, data_of(4)[::-1])
+    made = zipped(*(replaced if one == 4 else member(one) for one in (0, *range(3, 19))))
+    async with service(tmp_path, lambda: at_once(made), look=lambda _: contents) as us:
+        for number in range(3):
+            fill(us.store, contents.version(number), data_of(number))
+        part = us.store.open(contents.version(4))
+        part.pwrite(100, data_of(4)[100:200])
+        for number in range(3):
+            us.bulk.opened(DATASET, DatafileId(number))
+            us.bulk.missed(DATASET, contents.version(number))
+        await us.settled()
+        assert us.zips.named == [[0, *range(3, 19)]]
+        assert us.store.holds(contents.version(5))
+        assert part.missing(0, 100) == (0, 100)
+        assert part.pread(100, 100) == data_of(4)[100:200]
+        part.close()
 
 
 async def test_files_without_a_checksum_are_left_alone_while_nobody_is_a_witness(
