@@ -115,6 +115,7 @@ class Revising:
             if fill is not None:
                 await fill(draft)
             await self._closed.check_archived(node, node.name)
+            row = await self._follow(draft, row)
         except IcatfsError as error:
             failure = error
         except BaseException:  # not swallowed: nobody else knows of the staged file
@@ -126,5 +127,20 @@ class Revising:
         draft.replaces = row
         if fill is not None:
             draft.is_as_stored()
-        self._overlay.add_draft(folder, draft)
+        assert draft.node.parent is not None
+        self._overlay.add_draft(draft.node.parent, draft)
         return draft
+
+    async def _follow(self, draft: Draft, row: DatafileRow) -> DatafileRow:
+        """The entry of a file that may have got another name while its bytes were brought.
+
+        The draft has that name, too. Raises NotFound where the file was removed.
+        """
+        while True:
+            node = await self._services.catalogue.node(draft.key)
+            assert isinstance(node.entity, DatafileRow)
+            if node.entity.name == draft.name:
+                return row
+            row = node.entity
+            await draft.staged.rename(row.name, node.path_in_dataset)
+            draft.move(node, row.name)

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING
 import pytest
 from support.mounts import Mounts, until
 from support.scribbling import forget_pages
+from support.uploads import upload
 from support.writable import Writable, fact, unfinished, writable_on
 
+from icatfs import control
 from icatfs.facility.testing import running_facility
 from icatfs.staging.journal import State
 
@@ -91,6 +93,31 @@ def test_a_file_that_is_written_on_is_in_its_folder_whatever_that_is_called(
         assert os.listdir(writable.dataset / "another-name") == ["file"]
     assert writable.content("another-name/file") == b"one two"
     assert "one-name/file" not in writable.catalogued()
+
+
+def opening(writable: Writable, path: Path) -> subprocess.Popen[bytes]:
+    """A program that waits in open for the bytes of a file that it changes."""
+    upload(writable.facility, writable.dataset.name, path.name, b"old bytes")
+    control.ask(control.socket_path(writable.point), "refresh")
+    writable.facility.faults(
+        {"endpoint": "ids/getData", "kind": "latency", "seconds": 3, "times": 1}
+    )
+    writable.facility.reset_counters()
+    script = "import sys; file = open(sys.argv[1], 'r+b'); file.write(b'new'); file.close()"
+    program = writable.mounts.python_later(script, path)
+    until(lambda: bool(writable.facility.counters()["requests"].get("ids/getData")))
+    return program
+
+
+def test_a_file_that_is_renamed_while_its_bytes_are_brought_is_changed_under_its_new_name(
+    writable: Writable,
+) -> None:
+    path, new = writable.dataset / "brought", writable.dataset / "brought-and-renamed"
+    with opening(writable, path) as program:
+        path.rename(new)
+        assert program.wait(30) == 0
+    assert writable.content(new.name) == new.read_bytes() == b"new bytes"
+    assert path.name not in writable.catalogued().keys() | set(os.listdir(writable.dataset))
 
 
 # What is still being sent.
