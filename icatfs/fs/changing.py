@@ -129,10 +129,7 @@ class Changing:
         return await self._writing.revise(node, None if flags & os.O_TRUNC else fill)
 
     def is_draft(self, inode: Inode) -> bool:
-        """Whether the file is read from its draft.
-
-        That has bytes that are not at the facility; or may have, while the kernel has pages of it.
-        """
+        """Whether the file is read from its draft, as are the pages that the kernel has of it."""
         return self._writing.draft(inode.node.key) is not None
 
     async def write(self, fh: int, offset: int, data: bytes) -> int:
@@ -188,6 +185,7 @@ class Changing:
             if handle.writes and not handle.is_flushed:
                 handle.draft.was_not_flushed()
             self._numbering.written(handle.inode, handle.draft.node)
+        handle.draft.readers -= not handle.writes
         await handle.draft.release()
 
     async def fsync(self, fh: int) -> None:
@@ -204,11 +202,13 @@ class Changing:
         self._inodes.update(handle.inode, handle.draft.node)
 
     def _opened(self, inode: Inode, draft: Draft, flags: int, caller: Caller) -> Opened:
+        writes = flags & os.O_ACCMODE != os.O_RDONLY
+        draft.readers += not writes
         handle = DraftHandle(
             inode,
             self._probe.process_of(caller.pid),
             draft,
-            writes=flags & os.O_ACCMODE != os.O_RDONLY,
+            writes=writes,
             is_synchronous=bool(flags & os.O_DSYNC),
         )
         return Opened(self._handles.open_file(handle))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -21,44 +21,8 @@ from icatfs.icat.records import DatafileRow
 from icatfs.values import DatasetId, Kind
 
 if TYPE_CHECKING:
-    from icatfs.fs.temporary import TemporaryNames
+    from icatfs.fs.publisher import Publisher
     from icatfs.staging.staged import StagedFile
-
-
-class Publisher(Protocol):
-    """What a draft needs of `icatfs.fs.publishing`."""
-
-    temporary: TemporaryNames
-    """The names whose files stay local."""
-    writes_back: bool
-    """Whether the kernel keeps what programs write, and the times of it."""
-
-    def written(self, draft: Draft) -> None:
-        """Bytes were added: they may be sent while the next ones are written."""
-
-    def changed(self, draft: Draft) -> None:
-        """Its name, or bytes that were there, have changed: what was sent of it is void."""
-
-    async def publish(self, draft: Draft) -> None:
-        """Bring a draft to the facility, now; called with its lock held."""
-
-    async def revise(self, draft: Draft) -> None:
-        """Make a published draft writable, as the next version; called with its lock held."""
-
-    def publish_later(self, draft: Draft) -> None:
-        """Bring a draft that nobody has open to the facility in the background."""
-
-    async def keep(self, draft: Draft, reason: str) -> None:
-        """Stop showing a draft that is not whole, and record why; its bytes stay."""
-
-    def give_up(self, draft: Draft) -> None:
-        """Stop showing a draft that could not be stored; its bytes stay."""
-
-    def forgotten(self, draft: Draft) -> None:
-        """Nobody has a published draft open any more."""
-
-    async def withdraw(self, draft: Draft) -> None:
-        """Forget a draft that is nothing but a copy of what is stored."""
 
 
 _REQUEST = 1 << 20
@@ -95,6 +59,8 @@ class Draft:
         """A time that a program gave it. Where the kernel keeps times, the kernel's: it says when
         that changes, and the time at which bytes reach us means nothing."""
         self.handles = 0
+        self.readers = 0
+        """How many of these only read: they keep the bytes, and nobody waits for them."""
         self.dirty = True
         self.published = False
         self.failed = False
@@ -126,6 +92,11 @@ class Draft:
         The catalogue keeps no more, and what the kernel has seen must be true once it is stored.
         """
         return _whole_seconds(self.staged.mtime_ns if self._mtime_ns is None else self._mtime_ns)
+
+    @property
+    def is_being_written(self) -> bool:
+        """Whether somebody has it open who may write to it."""
+        return self.handles > self.readers
 
     @property
     def is_local(self) -> bool:
@@ -314,9 +285,13 @@ class Draft:
         But not what a program left that was killed: it must not look whole.
         """
         self.handles -= 1
-        if self.handles:
+        if self.is_being_written:
             return
-        if self.published:
+        if self._is_left_to_send:
+            self._publisher.publish_later(self)
+        elif self.handles:
+            return
+        elif self.published:
             self.staged.close(keep=False)
             self._publisher.forgotten(self)
         elif self.removed:
@@ -330,10 +305,15 @@ class Draft:
             await self._publisher.keep(self, KILLED)
         elif self.lacking.error is not None:
             await self._publisher.keep(self, f"incomplete: {self.lacking.error}")
-        elif self.failed:
-            self._publisher.give_up(self)
         else:
-            self._publisher.publish_later(self)
+            self._publisher.give_up(self)
+
+    @property
+    def _is_left_to_send(self) -> bool:
+        """Whether it is whole, as far as anybody knows, and no close has said how it went."""
+        is_whole = not self.killed and self.lacking.error is None
+        is_wanted = not self.removed and not self.is_local
+        return self.dirty and not self.failed and is_whole and is_wanted
 
     def move(self, node: Node, name: str) -> None:
         """It has another name now."""

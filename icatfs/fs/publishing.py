@@ -77,7 +77,7 @@ class Publishing:
     """Publishes the drafts of one mount.
 
     Invariants: ``own_files`` are the datafiles that this mount made and that are still there;
-    ``under_way`` counts the publications in the background.
+    ``_under_way`` are the drafts that are published in the background.
     """
 
     def __init__(
@@ -102,9 +102,14 @@ class Publishing:
         self.temporary = temporary
         self.writes_back = writes_back
         # mutable
-        self.under_way = 0
+        self._under_way: set[Draft] = set()
         self.watcher: Watcher | None = None
         """Who is told of what nobody waits for."""
+
+    @property
+    def under_way(self) -> int:
+        """How many drafts are published in the background."""
+        return len(self._under_way)
 
     def written(self, draft: Draft) -> None:
         """Bytes were added to a draft: a large one is sent while it is written."""
@@ -206,9 +211,10 @@ class Publishing:
         before.close(keep=False)
 
     def publish_later(self, draft: Draft) -> None:
-        """Bring a draft that nobody has open to the facility in the background."""
-        self.under_way += 1
-        self._nursery.start_soon(self._publish_later, draft)
+        """Bring a draft that nobody writes to the facility in the background."""
+        if draft not in self._under_way:
+            self._under_way.add(draft)
+            self._nursery.start_soon(self._publish_later, draft)
 
     async def keep(self, draft: Draft, reason: str) -> None:
         """Stop showing a draft that is not whole, and record why; its bytes stay."""
@@ -270,17 +276,18 @@ class Publishing:
         try:
             async with draft.lock:
                 before = draft.node.key
-                await self.publish(draft)
+                if not draft.failed and not draft.is_local:  # what a rename tried meanwhile it told
+                    await self.publish(draft)
                 if draft.published and self.watcher is not None:
                     self.watcher.published(before, draft.node)
-            if not draft.handles:
+            if draft.published and not draft.handles:
                 draft.staged.close(keep=False)
         except IcatfsError as error:
             log.error("%s could not be stored after it was closed: %s", draft.name, error)
             if not draft.handles:
                 self.give_up(draft)
         finally:
-            self.under_way -= 1
+            self._under_way.discard(draft)
 
 
 class Types:

@@ -206,7 +206,7 @@ class Renaming:
         new = draft_node(new_folder, dataset_of(old), new_name, draft.staged.entry)
         await draft.staged.rename(raw, f"{new_folder.name}/{new_name}")
         self._overlay.move_draft(folder.key, draft, new_folder.key, new, raw)
-        if draft.is_local or draft.handles:
+        if draft.is_local or draft.is_being_written:
             return draft.node
         failure: IcatfsError | None = None
         try:
@@ -219,7 +219,8 @@ class Renaming:
             if draft.would_be_local(old_raw):  # nor is it to be sent under that name
                 await draft.staged.move(State.BEGUN, reason=str(failure))
             raise failure
-        draft.staged.close(keep=False)
+        if not draft.handles:
+            draft.staged.close(keep=False)
         return draft.node
 
     async def _rename_revised(
@@ -312,7 +313,7 @@ class Renaming:
                 if not draft.published:
                     await draft.staged.rename(name, draft.node.path_in_dataset)
         for draft in drafts:  # names for the meantime may be those of a folder, too
-            if draft.dirty and not draft.handles and not draft.is_local:
+            if draft.dirty and not draft.is_being_written and not draft.is_local:
                 self._publishing.publish_later(draft)
         self._removing.keep_folder(folder)
         return new

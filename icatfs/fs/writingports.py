@@ -20,6 +20,8 @@ class Draft(Protocol):
         """Current facts; the catalogue's node from publication on."""
         ...
 
+    readers: int
+    """How many of those who have it open only read."""
     killed: bool
     """Whether a program that wrote to it was killed: then `release` does not publish it."""
 

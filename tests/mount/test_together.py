@@ -5,6 +5,7 @@ One mount for all; each test writes names of its own.
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -12,7 +13,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from support.mounts import Mounts, until
+from support.mounts import Mounts, fails_with, until
 from support.scribbling import forget_pages
 from support.uploads import upload
 from support.writable import Writable, fact, unfinished, writable_on
@@ -76,6 +77,55 @@ def test_a_file_that_is_being_read_is_cut_by_its_name(writable: Writable) -> Non
         assert writable.content(path.name) == b"o" * 10
         assert reader.read() == b"o" * 2 * PAGE
     assert path.read_bytes() == b"o" * 10
+
+
+def test_a_rename_to_the_real_name_tells_the_truth_whoever_reads_the_file(
+    writable: Writable,
+) -> None:
+    path, new = writable.dataset / "previewed.part", writable.dataset / "previewed"
+    path.write_bytes(b"content")
+    with path.open("rb", buffering=0) as reader:
+        path.rename(new)
+        assert writable.content(new.name) == b"content"
+        assert reader.read() == b"content"
+    path.write_bytes(b"new content")
+    writable.facility.faults({"endpoint": "ids/put", "kind": "disk_full"})
+    with path.open("rb", buffering=0) as reader:
+        with fails_with(errno.ENOSPC):
+            path.rename(new)
+        writable.facility.clear_faults()
+        assert reader.read() == b"new content"
+    assert writable.content(new.name) == new.read_bytes() == b"content"
+    assert path.read_bytes() == b"new content"
+    path.unlink()
+
+
+def test_what_comes_by_a_mapping_after_the_close_is_sent_whoever_reads_the_file(
+    writable: Writable,
+) -> None:
+    path = writable.dataset / "mapped"
+    script = """
+import ctypes, os, sys
+libc = ctypes.CDLL(None)
+libc.mmap.restype = ctypes.c_void_p
+libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t] + [ctypes.c_int] * 3 + [ctypes.c_long]
+libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+descriptor = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT)
+os.write(descriptor, b"before..")
+address = libc.mmap(None, 8, 3, 1, descriptor, 0)
+os.close(descriptor)
+sys.stdin.read()
+ctypes.memmove(address, b"after...", 8)
+libc.munmap(address, 8)
+"""
+    command = [sys.executable, "-c", script, str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, text=True) as program:
+        until(lambda: writable.catalogued().get(path.name) == fact(b"before.."))
+        with path.open("rb", buffering=0) as reader:
+            program.communicate("", timeout=30)
+            until(lambda: writable.catalogued()[path.name] == fact(b"after..."))
+            assert reader.read() == b"after..."
+    assert path.read_bytes() == b"after..."
 
 
 # Names that change.

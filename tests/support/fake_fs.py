@@ -417,6 +417,7 @@ class FakeDraft:
     handles: int = 1
     fails_with: IcatfsError | None = None
     killed: bool = False
+    readers: int = 0
 
     @property
     def is_stored(self) -> bool:
