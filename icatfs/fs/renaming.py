@@ -178,7 +178,7 @@ class Renaming:
             failure = error
         if failure is not None:
             draft.replaces = before
-            if hidden is not None and other is not None:  # as if nothing had been tried
+            if hidden is not None and not hidden.published:  # as if nothing had been tried
                 self._overlay.add_draft(new_folder.key, hidden)
             raise failure
         if hidden is not None:

@@ -170,6 +170,24 @@ def test_a_file_that_is_renamed_while_its_bytes_are_brought_is_changed_under_its
     assert path.name not in writable.catalogued().keys() | set(os.listdir(writable.dataset))
 
 
+def test_a_rename_over_a_file_that_is_open_leaves_nothing_of_it_when_it_fails(
+    writable: Writable,
+) -> None:
+    path, aside = writable.dataset / "stays", writable.dataset / "stays.part"
+    aside.write_bytes(b"new")
+    with path.open("wb", buffering=0) as file:
+        file.write(b"old")
+        os.fsync(file.fileno())
+        writable.facility.faults({"endpoint": "ids/put", "kind": "disk_full"})
+        with fails_with(errno.ENOSPC):
+            aside.rename(path)
+        writable.facility.clear_faults()
+    assert path.read_bytes() == b"old"
+    path.unlink()
+    assert path.name not in os.listdir(writable.dataset)
+    aside.unlink()
+
+
 # What is still being sent.
 
 _SLOW = {"endpoint": "ids/put", "kind": "latency", "seconds": 3, "times": 1}
