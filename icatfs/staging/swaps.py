@@ -146,6 +146,9 @@ class Swaps:
         meanwhile: then the staged file is pending. Cancelled, it goes on.
         """
         await self.check_allowed(old, target.dataset)
+        swap = _swap_of(staged.plan)
+        if staged.state is State.SENDING and swap.replaces == old.id:  # before: by fsync, say
+            return await self._resume(staged, await staged.measure(), target, swap)
         swap = await self._begin(staged, target, old.id)
         aside = replace(target, name=swap.hidden)
         row = await self._uploader.store(staged, aside, then=partial(self._swap, swap, target))
@@ -177,6 +180,11 @@ class Swaps:
         assert entry.plan is not None
         swap = Swap.of_plan(entry.plan)
         target = Target(entry.dataset, entry.name, entry.shown, staged.mtime_ns)
+        return await self._resume(staged, sealed, target, swap)
+
+    async def _resume(
+        self, staged: StagedFile, sealed: Sealed, target: Target, swap: Swap
+    ) -> DatafileRow:
         if swap.replaces is None:
             return await self._uploader.store_again(staged, sealed, target)
         names = [name for name in (target.name, swap.hidden) if name]

@@ -172,11 +172,21 @@ class Uploader:
         if staged.row is not None:  # whoever waited for it has gone
             return staged.row
         with staged.in_use(frozen=True):
+            if staged.state is not State.BEGUN:  # as it is now it was sent before: by fsync, say
+                sealed = await staged.measure()
+                await staged.move(staged.state, mtime_ns=target.mtime_ns)
+                return await self._look_or_upload(staged, sealed, target, then)
             data_format = self._formats.known(target.dataset, target.name)
             sealed = await staged.seal(mtime_ns=target.mtime_ns, data_format=data_format)
             return await self._upload(staged, sealed, target, then, data_format)
 
     async def _store_again(
+        self, staged: StagedFile, sealed: Sealed, target: Target, then: Then | None
+    ) -> DatafileRow:
+        with staged.in_use(frozen=True):
+            return await self._look_or_upload(staged, sealed, target, then)
+
+    async def _look_or_upload(
         self, staged: StagedFile, sealed: Sealed, target: Target, then: Then | None
     ) -> DatafileRow:
         failure: IcatfsError | None = None
@@ -196,6 +206,7 @@ class Uploader:
             return await self._upload(staged, sealed, target, then)
         log.info("%s is at the facility already, %d bytes", target.shown, sealed.size)
         await self._records.stored(staged, target.shown)
+        staged.row = row
         return row
 
     async def _upload(

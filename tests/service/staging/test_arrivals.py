@@ -202,6 +202,25 @@ async def test_a_file_that_was_corrected_and_saved_again_is_not_taken_for_damage
     assert clients.found()["corrected"] == corrected
 
 
+async def test_what_an_fsync_sent_without_an_answer_is_found_by_the_close(
+    clients: Clients, line: BadLine
+) -> None:
+    await clients.stored("before")
+    clients.facility.faults(
+        {"endpoint": "ids/put", "kind": "truncate", "after_bytes": 0},
+        {"endpoint": "icat/entityManager", "kind": "reset"},
+    )
+    staged, failure = await closed(clients, "synced")
+    assert isinstance(failure, FacilityUnreachable)
+    clients.facility.clear_faults()
+    assert clients.found()["synced"] == CONTENT
+    clients.facility.reset_counters()
+    row = await clients.uploader.store(staged, clients.target("synced"))
+    assert (row.name, row.size) == ("synced", len(CONTENT))
+    assert clients.facility.counters()["puts"] == 0
+    assert await clients.area.pending() == []
+
+
 async def test_what_was_never_sent_removes_nothing_however_alike_it_is(
     clients: Clients, line: BadLine
 ) -> None:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from icatfs.icat.records import DatafileRow
     from icatfs.staging.staged import StagedFile
-    from icatfs.values import DatafileId
+    from icatfs.values import DatafileId, DatasetId
 
 NEW = b"the new and longer version\n"
 SWAP = {"endpoint": "icat/entityManager", "method": "POST", "entity": ".icatfs-old-"}
@@ -291,24 +291,68 @@ class LateIcat(IcatClient):
         return row
 
 
+def swaps_with(clients: Clients, icat: IcatClient) -> Swaps:
+    archive = Archive(clients.ids, clients.keeper, two_level=False)
+    return Swaps(clients.area, clients.uploader, icat, clients.ids, clients.keeper, archive)
+
+
 async def test_a_swap_that_is_carried_out_after_it_was_given_up_is_done(clients: Clients) -> None:
     """What has the name then is no other's version, but the one that was to get it."""
     old = await clients.stored("late")
     staged = await clients.staged("late", NEW)
     async with open_transport() as transport:
-        swaps = Swaps(
-            clients.area,
-            clients.uploader,
-            LateIcat(transport, clients.icat.url),
-            clients.ids,
-            clients.keeper,
-            Archive(clients.ids, clients.keeper, two_level=False),
-        )
+        swaps = swaps_with(clients, LateIcat(transport, clients.icat.url))
         row = await swaps.replace(staged, clients.target("late"), old)
     assert clients.found()["late"] == NEW
     assert row.id != old.id
     assert await clients.swaps.tidy()
     assert clients.found() == {"late": NEW}
+
+
+class VanishingIcat(IcatClient):
+    """A catalogue that carries out a swap, and then cannot be reached for a while."""
+
+    is_gone = False
+
+    async def replace_datafile(
+        self,
+        session: str,
+        old: tuple[DatafileId, str] | None,
+        new: DatafileId,
+        name: str,
+        facts: Mapping[str, str],
+    ) -> None:
+        await super().replace_datafile(session, old, new, name, facts)
+        self.is_gone = True
+        raise FacilityUnreachable("the connection broke off")
+
+    async def datafile_named(
+        self, session: str, dataset: DatasetId, name: str
+    ) -> DatafileRow | None:
+        if self.is_gone:
+            raise FacilityUnreachable("no connection")
+        return await super().datafile_named(session, dataset, name)
+
+
+async def test_a_version_that_an_fsync_has_swapped_unheard_is_found_by_the_close(
+    clients: Clients,
+) -> None:
+    old = await clients.stored("synced")
+    staged = await clients.staged("synced", NEW)
+    async with open_transport() as transport:
+        icat = VanishingIcat(transport, clients.icat.url)
+        swaps = swaps_with(clients, icat)
+        with pytest.raises(FacilityUnreachable):
+            await swaps.replace(staged, clients.target("synced"), old)
+        assert (await clients.area.entry(staged.entry)).state is State.SENDING
+        icat.is_gone = False
+        clients.facility.reset_counters()
+        row = await swaps.replace(staged, clients.target("synced"), old)
+    assert (row.name, row.size) == ("synced", len(NEW))
+    assert clients.facility.counters()["puts"] == 0
+    assert await clients.area.pending() == []
+    assert await clients.swaps.tidy()
+    assert clients.found() == {"synced": NEW}
 
 
 async def test_an_old_version_that_is_being_read_is_removed_afterwards(clients: Clients) -> None:
