@@ -172,6 +172,11 @@ class Arrivals:
         await self._remove(row.id)
         return None
 
+    async def was_streamed(self, row: DatafileRow, staged: StagedFile) -> bool:
+        """Whether a datafile has the time of one that we sent while it was written."""
+        entry = await staged.record()
+        return entry.state is State.SENDING and _is_from_then(row, entry, staged.written)
+
     async def _named(self, target: Target) -> DatafileRow | None:
         return await self._keeper.run(self._icat.datafile_named, target.dataset, target.name)
 
@@ -245,7 +250,12 @@ def _may_be(row: DatafileRow, entry: Entry, sealed: Sealed, written: float) -> b
         return False
     if entry.mtime_ns is not None and row.mod_time.timestamp() == entry.mtime_ns // 10**9:
         return True
-    return int(entry.begun) <= row.mod_time.timestamp() <= written  # sent while it was written
+    return _is_from_then(row, entry, written)
+
+
+def _is_from_then(row: DatafileRow, entry: Entry, written: float) -> bool:
+    """Whether a datafile has a time at which our file was being written."""
+    return row.mod_time is not None and int(entry.begun) <= row.mod_time.timestamp() <= written
 
 
 def _damaged(target: Target, sealed: Sealed, size: int, crc32: int) -> Damaged:

@@ -45,7 +45,7 @@ from icatfs.staging.arrivals import Arrivals
 from icatfs.staging.formats import Formats
 from icatfs.staging.journal import State
 from icatfs.staging.records import Records
-from icatfs.staging.streaming import Stream, Streams
+from icatfs.staging.streaming import Streams
 from icatfs.staging.syncing import Syncs
 from icatfs.values import DatafileId, DatasetId
 
@@ -193,8 +193,10 @@ class Uploader:
         row: DatafileRow | None = None
         try:
             row = await self._arrivals.look_up(staged, sealed, target)
-            if row is not None and then is not None:
-                await then(row.id)
+            if row is not None:
+                row = await self._found(staged, row, target)
+                if then is not None:
+                    await then(row.id)
         except IcatfsError as error:
             failure = error
         if failure is not None:
@@ -289,14 +291,14 @@ class Uploader:
                 outcome.is_open = False
                 raise
             else:
-                return row if stream is None else await self._timed(stream, row, target)
+                return row if stream is None else await self._timed(row, target)
             await trio.sleep(delay)
             if failure is None:
                 continue
             found = await self._arrivals.look_up(staged, sealed, target)
             outcome.is_open = False
             if found is not None:
-                return found
+                return await self._found(staged, found, target)
             if unsure >= _ATTEMPTS or isinstance(failure, Exists):
                 raise failure
             await self._tell_again(staged, target, failure, unsure + 1)
@@ -326,15 +328,21 @@ class Uploader:
             mod_time_ms=target.mod_time_ms,
         )
 
-    async def _timed(self, stream: Stream, row: DatafileRow, target: Target) -> DatafileRow:
+    async def _found(self, staged: StagedFile, row: DatafileRow, target: Target) -> DatafileRow:
+        """The entry of a file that was found at the facility, with its last time if it is ours."""
+        if not await self._arrivals.was_streamed(row, staged):
+            return row
+        return await self._timed(row, target)
+
+    async def _timed(self, row: DatafileRow, target: Target) -> DatafileRow:
         """The entry of a file that was sent while it was written, with the time it has now."""
-        if stream.target.mod_time_ms == target.mod_time_ms:
+        when = datetime.fromtimestamp(target.mod_time_ms // 1000, UTC)
+        if row.mod_time == when:
             return row
         known = await self._arrivals.asked(row, target)
         if known is None or not await self.streams.correct_time(known.id, target):
             log.warning("%s has the time at which it was begun", target.shown)
             return row
-        when = datetime.fromtimestamp(target.mod_time_ms // 1000, UTC)
         return structs.replace(row, id=known.id, mod_time=when)
 
 

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import zlib
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import pytest
@@ -70,20 +71,27 @@ def test_a_small_file_has_its_length_in_its_one_request(writable: Writable) -> N
     assert (puts(writable), sent(writable)) == (before + 1, begun + 1000)
 
 
+@pytest.mark.parametrize("is_answered", [True, False])
 @pytest.mark.parametrize("when", [1_600_000_000, 946_684_800])
-def test_the_time_that_a_program_gives_at_the_end_arrives(writable: Writable, when: int) -> None:
+def test_the_time_that_a_program_gives_at_the_end_arrives(
+    writable: Writable, when: int, is_answered: bool
+) -> None:
     content = os.urandom(4 * MIB)
+    if not is_answered:
+        writable.facility.faults(
+            {"endpoint": "ids/put", "kind": "truncate", "after_bytes": 0, "times": 1}
+        )
     source = writable.mounts.folder / "source"
     source.write_bytes(content)
     os.utime(source, (when, when))
-    target = writable.dataset / f"copied-{when}"
+    target = writable.dataset / f"copied-{when}-{is_answered}"
     subprocess.run(["cp", "-p", source, target], check=True)
     assert writable.content(target.name) == content
     assert target.stat().st_mtime == when
     rows = writable.facility.search(
         f"SELECT df.datafileModTime FROM Datafile df WHERE df.name = '{target.name}'"
     )
-    assert len(rows) == 1
+    assert [datetime.fromisoformat(row).timestamp() for row in rows] == [when]
 
 
 def rewrites(file: int) -> None:

@@ -221,6 +221,22 @@ async def test_what_an_fsync_sent_without_an_answer_is_found_by_the_close(
     assert await clients.area.pending() == []
 
 
+@pytest.mark.parametrize("later_s", [0, 1])
+async def test_of_what_a_dead_mount_sent_while_it_was_written_the_time_is_set_later(
+    clients: Clients, line: BadLine, later_s: int
+) -> None:
+    """It was sent with the time that it had then; what has a later one is another's."""
+    staged = await clients.staged("timed", CONTENT)
+    then_ms = (int(staged.path.stat().st_mtime) + later_s) * 1000
+    put_by_another(clients, "timed", CONTENT, "db/nbour", then_ms)
+    await staged.seal(mtime_ns=MOMENT_MS * 10**6)
+    await staged.move(State.SENDING)
+    assert await sent_later(clients, staged) is Fate.STORED
+    (row,) = await clients.keeper.run(clients.icat.datafiles, clients.dataset)
+    assert row.mod_time is not None
+    assert row.mod_time.timestamp() * 1000 == (then_ms if later_s else MOMENT_MS)
+
+
 async def test_what_was_never_sent_removes_nothing_however_alike_it_is(
     clients: Clients, line: BadLine
 ) -> None:
