@@ -33,6 +33,7 @@
      |   +- CertificateRejected  the server's TLS certificate is not trusted
      +- FacilityTimeout          the server does not answer in time
      +- NoSpace                  local or remote disk full
+     +- TooManyFiles             the mount itself can have no more files open
      +- StagingFailed            the local disk fails under bytes that wait to be sent
      +- ShuttingDown             the mount is being taken down
      +- Damaged                  bytes that contradict the catalogue
@@ -179,6 +180,10 @@ class FacilityTimeout(IcatfsError):
 
 class NoSpace(IcatfsError):
     """The local disk or the server's storage is full."""
+
+
+class TooManyFiles(IcatfsError):
+    """The process of the mount can have no more files open."""
 
 
 class StagingFailed(IcatfsError):

@@ -30,6 +30,7 @@ import trio
 
 from icatfs.content.chunks import CHUNK, Piece
 from icatfs.content.house import Grant
+from icatfs.errors import TooManyFiles
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -131,7 +132,7 @@ class Landing:
         body.into(self)
 
     def order_ahead(self, position: int) -> None:
-        """Order what comes, one order beyond the one that is being carried out."""
+        """Order what comes, one order beyond the one that is being carried out. TooManyFiles."""
         step = min(max(_FIRST_STEP, (position - self._start) // 4), _STEP, self._file.room)
         while not self._is_over and self._ahead < self._size and self._ahead - position <= step:
             order = self._next(step)
@@ -178,13 +179,21 @@ class Landing:
         grant = self._file.grant(start, stop - start) if self._may_grant else None
         if grant is not None:
             return _Order(start, grant.stop, grant=grant)
-        return _Order(start, min(start + _THROUGH_MEMORY, stop), memory=os.memfd_create("body"))
+        return _Order(start, min(start + _THROUGH_MEMORY, stop), memory=_memory())
 
     def _settle(self, order: _Order, *, disk_refused: bool = False) -> None:
         if order.grant is not None:
             self._file.release(order.grant, disk_refused=disk_refused)
         if order.memory is not None:
             os.close(order.memory)
+
+
+def _memory() -> int:
+    """A file in memory; TooManyFiles."""
+    try:
+        return os.memfd_create("body")
+    except OSError as error:
+        raise TooManyFiles("the process of this mount can have no more files open") from error
 
 
 async def all_over(under_way: set[Landing]) -> None:

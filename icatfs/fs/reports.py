@@ -42,6 +42,7 @@ from icatfs.errors import (
     ShuttingDown,
     StagingFailed,
     StaleHandle,
+    TooManyFiles,
 )
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ _REMEDIES: dict[type[IcatfsError], str] = {
     RecallFailed: "tell the facility, naming the dataset; icatfs stage has it try again",
     RecallTimeout: "read it again later: the restore goes on",
     StagingFailed: "look after the disk of the staging folder",
+    TooManyFiles: "close some of those that are open in the mount, or raise the limit (ulimit -Hn)",
 }
 
 

@@ -50,6 +50,7 @@ from icatfs.errors import (
     ShuttingDown,
     StagingFailed,
     StaleHandle,
+    TooManyFiles,
     Unsent,
 )
 
@@ -88,6 +89,7 @@ ERRNOS: dict[type[IcatfsError], int] = {
     ShuttingDown: errno.ENOTCONN,
     StagingFailed: errno.EIO,
     StaleHandle: errno.EBADF,
+    TooManyFiles: errno.ENFILE,
     Unsent: errno.EIO,
 }
 """For each kind of error that is not covered by one that it is a special case of."""

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
 import sys
 import zlib
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.disks import flip
-from support.mounts import Mounts, until
+from support.mounts import Mounts, fails_with, until
 from support.sizes import MIB
 
 from icatfs.catalogue.kept import Kept, KeptListings
@@ -366,6 +368,24 @@ def test_a_cache_that_is_deleted_under_a_mount_costs_no_reader_anything(
     point = mounts.mount(large, user=USER)
     assert crcs(point, 1, 3) == of(truth, 1, 3)
     assert data_files(mounts)
+
+
+def test_a_mount_that_can_have_no_more_files_open_says_so_and_goes_on(
+    mounts: Mounts, large: FacilityHandle, truth: dict[int, int]
+) -> None:
+    point = mounts.mount(large, user=USER)
+    assert crcs(point, 1, 2) == of(truth, 1, 2)
+    pid = mounts.status(point)["pid"]
+    most = 4 + max(map(int, os.listdir(f"/proc/{pid}/fd")))
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (most, most))
+    with ExitStack() as opened:
+        for number in range(2, 7):
+            file = (images(point) / f"image-{number:04}.raw").open("rb", buffering=0)
+            opened.enter_context(file)
+            with suppress(OSError) if number < 6 else fails_with(errno.ENFILE):
+                file.read(MIB)
+    assert crcs(point, 2, 7) == of(truth, 2, 7)
+    assert mounts.unmount(point).returncode == 0
 
 
 def test_ten_thousand_opens_leave_nothing_in_memory(mounts: Mounts, large: FacilityHandle) -> None:
