@@ -107,6 +107,8 @@ class Changing:
         """Open a file for writing, or one that is not published yet for whatever."""
         if flags & os.O_ACCMODE != os.O_RDONLY:
             self._check(caller)
+        if self._numbering.is_past(inode):  # the kernel looks a name up again once, not twice
+            await self._writing.confirm(inode.node)
         with self._numbering.changing(inode):
             draft = await self._edit(inode, caller, flags)
         if flags & os.O_TRUNC:

@@ -258,10 +258,10 @@ class FileSystem(Generic[F]):
         inode = self._inodes[number]
         if inode.node.is_folder:
             raise IsADirectory(f"{inode.node.name} is a folder")
-        self._entries.numbering.check_present(inode)
         with self._entries.reporting(number), self.waits.waiting(caller.pid):
             if flags & os.O_ACCMODE != os.O_RDONLY:
                 return await self.changes.open(inode, flags, caller)
+            self._entries.numbering.check_present(inode)
             if inode.node.key.id < 0:
                 await self._entries.refresh(inode)
             if inode.node.key.id < 0 or self.changes.is_draft(inode):

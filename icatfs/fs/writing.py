@@ -219,6 +219,14 @@ class Writing:
         draft.handles += 1
         return draft
 
+    async def confirm(self, node: Node) -> None:
+        """Look whether a file has the id that its upload was answered with, unless that is known.
+
+        Raises ContentChanged.
+        """
+        if isinstance(node.entity, DatafileRow):
+            await self._confirming.entry(node.entity, dataset_of(node))
+
     async def revise(self, node: Node, fill: Fill | None) -> Draft:
         """A stored file opened for writing; see `Revising.revise`."""
         await self._closed.check_complete(node, node.name)
@@ -305,8 +313,7 @@ class Writing:
                 return
         self._permission.check_changeable(node, "change")
         services = self._services
-        if isinstance(node.entity, DatafileRow):
-            await self._confirming.entry(node.entity, dataset_of(node))
+        await self.confirm(node)
         when = datetime.fromtimestamp(mtime_ns // 1_000_000_000, UTC)
         await services.keeper.run(services.icat.set_datafile_time, DatafileId(node.key.id), when)
         if draft is not None:

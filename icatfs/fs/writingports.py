@@ -131,6 +131,10 @@ class Writing(Protocol):
         """The draft behind an existing file, open once more; raises `NotPermitted`."""
         ...
 
+    async def confirm(self, node: Node) -> None:
+        """ContentChanged where a file has another id than its upload was answered with."""
+        ...
+
     async def revise(self, node: Node, fill: Fill | None) -> Draft:
         """A new version of a stored file, open once more; starts empty without ``fill``."""
         ...

@@ -546,6 +546,8 @@ class FakeWriting:
         draft.handles += 1
         return draft
 
+    async def confirm(self, node: Node) -> None: ...
+
     async def revise(self, node: Node, fill: Fill | None) -> FakeDraft:
         return await self.edit(node, Caller(0, 0, 0))
 
