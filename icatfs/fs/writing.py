@@ -14,6 +14,7 @@ catalogue every intermediate name; such a file is published by the rename to its
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ from icatfs.errors import (
     Exists,
     NotFound,
     NotPermitted,
+    Renumbered,
 )
 from icatfs.fs.closed import Closed
 from icatfs.fs.confirming import Confirming
@@ -186,10 +188,16 @@ class Writing:
     async def create(self, folder: Node, name: str, flags: int, mode: int) -> Draft:
         """A new, empty file, open once; ``flags`` and ``mode`` are those it was made with.
 
-        Raises ReadOnly, NotPermitted outside a dataset, BadName, NameTooLong, Exists, NoSpace.
+        Raises ReadOnly, NotPermitted outside a dataset, BadName, NameTooLong, Exists, NoSpace; and
+        Renumbered for a name that others have taken since the kernel looked: it opens theirs then.
         """
         raw = self._name_of_file(folder, name)
-        await self._check_free(folder, name)
+        try:
+            await self._check_free(folder, name)
+        except Exists as error:
+            if flags & os.O_EXCL:
+                raise
+            raise Renumbered(f"{name} exists by now: look it up again") from error
         making = Making(raw, flags, mode)
         if not self.publishing.temporary.has(raw, making, is_empty=True):
             await self._closed.check(folder, name)

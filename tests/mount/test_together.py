@@ -128,6 +128,19 @@ libc.munmap(address, 8)
     assert path.read_bytes() == b"after..."
 
 
+def test_a_name_that_others_took_since_it_was_looked_for_is_opened(writable: Writable) -> None:
+    path = writable.dataset / "taken"
+    assert not path.exists()
+    upload(writable.facility, writable.dataset.name, path.name, b"theirs")
+    (writable.dataset / "any-folder").mkdir()
+    (writable.dataset / "any-folder").rename(writable.dataset / "some-folder")  # looks anew
+    with path.open("ab") as file:
+        file.write(b" and mine")
+    assert writable.content(path.name) == path.read_bytes() == b"theirs and mine"
+    with fails_with(errno.EEXIST):
+        os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+
+
 # Names that change.
 
 
