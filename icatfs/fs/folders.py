@@ -46,21 +46,28 @@ class Folders:
     async def open(self, number: int, caller: Caller) -> int:
         """Pin what the folder has now, as soon as the first of it is there; the handle."""
         folder = self._entries.folder(number)
-        with self._entries.reporting(number), self._waits.waiting(caller.pid):
+        handle = FolderHandle(folder, self._probe.process_of(caller.pid))
+        await self._pin(handle, caller.pid)
+        return self._handles.open_folder(handle)
+
+    async def _pin(self, handle: FolderHandle, pid: int) -> None:
+        folder = handle.inode
+        with self._entries.reporting(folder.number), self._waits.waiting(pid):
             listing = await self._entries.listing(folder)
-        local = self._entries.local(folder, listing)
-        process = self._probe.process_of(caller.pid)
-        return self._handles.open_folder(
-            FolderHandle(folder, process, listing, local, self._entries.revised(folder))
-        )
+        local, revised = self._entries.local(folder, listing), self._entries.revised(folder)
+        handle.show(listing, local, revised)
 
     async def read(self, fh: int, start: int, emit: Emit) -> None:
         """Emit entries from a position on, until one is refused; each accepted one is counted.
 
-        What has arrived is emitted at once; only where that is nothing is waited for more.
+        What has arrived is emitted at once; only where that is nothing is waited for more. Who
+        begins anew (``rewinddir``) gets what there is by then.
         """
         handle = self._handles.folder(fh)
         folder = handle.inode
+        if start == 0 and handle.is_begun:
+            await self._pin(handle, handle.process)
+        handle.is_begun = True
         if start < _DOTS and not self._emit_dots(folder, start, emit):
             return
         position = max(start - _DOTS, 0)

@@ -86,7 +86,7 @@ _WINDOW = 256
 
 @dataclass(slots=True, eq=False)
 class FolderHandle:
-    """A listing of when the folder was opened: catalogue first, then local entries.
+    """A listing of when it was opened, or begun anew: catalogue first, then local entries.
 
     Entry numbers are positions in this order, and stay valid whatever changes meanwhile.
     ``revised`` are local entries that are shown instead of the catalogue's of the same name.
@@ -95,12 +95,19 @@ class FolderHandle:
     inode: Inode
     process: int
     """Who opened it, 0 where that cannot be known: whose signals end a wait."""
-    listing: Listing
-    local: Sequence[Node]
+    listing: Listing = field(init=False)
+    local: Sequence[Node] = ()
     revised: Mapping[str, Node] = field(default_factory=dict)
+    is_begun: bool = False
+    """Whether some of it was read."""
     _first: int = 0
     _window: Sequence[Glimpse | Node] = ()
     """The entries from position ``_first`` on that were prepared last."""
+
+    def show(self, listing: Listing, local: Sequence[Node], revised: Mapping[str, Node]) -> None:
+        """From now on this is what is read."""
+        self.listing, self.local, self.revised = listing, local, revised
+        self._window = ()
 
     def entries(self, start: int) -> Iterator[Glimpse | Node]:
         """Entries of the catalogue from the given position on: all that are there, or some."""

@@ -201,6 +201,17 @@ def test_a_rename_over_a_file_that_is_open_leaves_nothing_of_it_when_it_fails(
     aside.unlink()
 
 
+def test_a_folder_that_is_read_once_more_has_what_is_there_by_then(writable: Writable) -> None:
+    (writable.dataset / "listed").mkdir()
+    descriptor = os.open(writable.dataset / "listed", os.O_RDONLY)
+    assert os.listdir(descriptor) == []
+    (writable.dataset / "listed/file").touch()
+    assert os.listdir(descriptor) == ["file"]  # by rewinddir
+    (writable.dataset / "listed/file").unlink()
+    assert os.listdir(descriptor) == []
+    os.close(descriptor)
+
+
 # What is still being sent.
 
 _SLOW = {"endpoint": "ids/put", "kind": "latency", "seconds": 3, "times": 1}
