@@ -312,8 +312,8 @@ class Writing:
         """
         draft = self._overlay.by_key(node.key)
         if draft is not None:
-            if self.publishing.writes_back:
-                await draft.settle()
+            await draft.settle()
+            node = draft.node
             if draft.has_mtime(mtime_ns):
                 return
             if draft.dirty:

@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import pytest
@@ -291,6 +292,19 @@ def test_a_file_that_another_program_closes_gives_way_to_one_that_gets_its_name(
         aside.rename(path)
         assert program.wait(30) == 0
     assert writable.content(path.name) == path.read_bytes() == b"second"
+
+
+def test_a_file_that_another_program_closes_has_the_time_that_it_is_given(
+    writable: Writable,
+) -> None:
+    path, when = writable.dataset / "closed-and-touched", 1_000_000_000
+    with being_closed(writable, path, b"content") as program:
+        os.utime(path, (when, when))
+        assert program.wait(30) == 0
+    assert path.stat().st_mtime == when
+    query = f"SELECT df.datafileModTime FROM Datafile df WHERE df.name = '{path.name}'"
+    (time,) = writable.facility.search(query)
+    assert datetime.fromisoformat(time).timestamp() == when
 
 
 def test_a_file_whose_folder_is_renamed_while_it_is_sent_is_in_that(writable: Writable) -> None:
