@@ -181,7 +181,7 @@ class Cached:
         if len(data) < size and (self.size is None or offset + len(data) < self.size):
             words = "the disk does not give back datafile %d of the cache: it is fetched again"
             log.warning(words, self.version.datafile)
-            self._begin_again()
+            self.begin_again()
         return data
 
     def read_on(self, offset: int) -> int:  # see `icatfs.content.cachefile`
@@ -194,7 +194,7 @@ class Cached:
         if not self.unchecked.compare(start, stop, self._checksums, read):
             words = "the disk altered bytes of datafile %d in the cache: they are fetched again"
             log.warning(words, self.version.datafile)
-            self._begin_again()
+            self.begin_again()
         elif not self.unchecked:
             self.unchecked = None
 
@@ -333,10 +333,11 @@ class Cached:
         if self.shown:
             self.shown = False
             self._house.withdrawals[self.version] += 1
-        self._begin_again()
+        self.begin_again()
         self.proof.withdraw()
 
-    def _begin_again(self) -> None:
+    def begin_again(self) -> None:
+        """Go on with nothing, in a new data file: the disk does not have what it should."""
         if self._file is not None:
             cost = self.on_disk + FILE_COST if self._file.is_own else 0
             self._house.discard(self.version, self._file, cost, self.recorded)

@@ -4,6 +4,9 @@ Invariants: ``pending`` has the closed files of ours that are not recorded as th
 ``_saving`` what is being recorded; a file is in the folder as long as it is in either, unless
 another process, or somebody with his own hands, removed it.
 
+**What cannot be synced** is dropped and comes again. The system may have forgotten the bytes, gives
+back others or zeros once the pages are gone, and says so just once.
+
 **What a file cost** comes back to us in two parts when it is no more. What it had beyond its record
 is in our lease, and room at once. What its record counted is room for who removes the record, and
 only then: that may have been another process (`icatfs.content.eviction`, or one that was told that
@@ -53,6 +56,8 @@ class Outcome:
     there: list[Record] = field(default_factory=list)
     wrong: list[Record] = field(default_factory=list)
     """They came from elsewhere, are not what they should be, and were removed."""
+    refused: list[Record] = field(default_factory=list)
+    """The disk has not taken all of the bytes, and what it gives back may be others."""
     lost: list[Record] = field(default_factory=list)
     """Somebody removed the file: what it had beyond its record is in our lease."""
     gained: int = 0
@@ -202,7 +207,8 @@ class Recorder:
             self._settle(outcome)
             self._room.returned(failed=not outcome.is_all)
             if not outcome.is_all:
-                done = {one.name for one in (*outcome.there, *outcome.wrong, *outcome.lost)}
+                written = (*outcome.there, *outcome.wrong, *outcome.refused, *outcome.lost)
+                done = {one.name for one in written}
                 self._gone |= gone
                 self._used = used | self._used
                 left = (one for one in closed if one in self._saving)
@@ -229,6 +235,13 @@ class Recorder:
                 cached.reset()
             elif self._is_over(record):
                 self._room.count(-record.cost)
+        for record in outcome.refused:
+            cached = self._live.get(record.version)
+            if cached is not None:  # whatever the file is called by now
+                cached.begin_again()
+            elif self._is_over(record):
+                self._room.count(-record.cost)
+                self.gone(record.version, record.name, record.recorded)
         for record in outcome.lost:
             cached = self._live.get(record.version)
             if cached is not None and cached.name == record.name:
@@ -269,16 +282,17 @@ class Recorder:
     ) -> None:
         """Sync, then record."""
         data = self._tenancy.folder / "data"
-        if len(records) > _FILES_SYNCED_ONE_BY_ONE:
-            sync_file_system(str(data))
+        is_synced = len(records) > _FILES_SYNCED_ONE_BY_ONE and self._synced(data)
         ready = []
         for record in records:
             with _opened(data, record.name) as fd:
                 if fd is None:
                     ready.append(record)  # it is found lost below
                     continue
-                if len(records) <= _FILES_SYNCED_ONE_BY_ONE:
-                    os.fdatasync(fd)
+                if not is_synced and not self._synced_one(fd):
+                    outcome.refused.append(record)
+                    (data / record.name).unlink(missing_ok=True)
+                    continue
                 read = _read(fd, record)
             if read is None:
                 (data / record.name).unlink(missing_ok=True)
@@ -294,6 +308,24 @@ class Recorder:
         self._index.write(used=used, lease=lease)
         outcome.is_all = True
         self._sweep()
+
+    def _synced(self, folder: Path) -> bool:
+        """Whether everything is on the disk; if not, each file tells whether it is."""
+        try:
+            sync_file_system(str(folder))
+        except OSError as error:
+            log.debug("the cache's disk refuses: %s", error)
+            return False
+        return True
+
+    def _synced_one(self, fd: int) -> bool:
+        """Whether a file is on the disk. The system says it once if not, and forgets the bytes."""
+        try:
+            os.fdatasync(fd)
+        except OSError as error:
+            self._complain(error)
+            return False
+        return True
 
     def _record(self, records: Sequence[Record], outcome: Outcome) -> None:
         """Record the files that are there.

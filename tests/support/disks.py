@@ -119,3 +119,32 @@ def failing_disk(folder: Path, size: int = 64 << 20) -> Iterator[FailingDisk | N
         yield disk
     finally:
         subprocess.run(["umount", "-l", folder], check=True)
+
+
+@contextmanager
+def promising_disk(folder: Path, size: int) -> Iterator[Disk | None]:
+    """A disk at this folder, None as above; with the one beside it full, it keeps no byte more.
+
+    It takes them still: so do disks that were promised more than there is, and disks across a
+    network. Who writes has been told that all is well when the system finds that there is no room.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    below = folder.with_name(f"{folder.name}-below")
+    image = below / "image"
+    make = ["mkfs.ext4", "-q", "-O", "^has_journal", "-E", "lazy_itable_init=0", "-N", "256"]
+    with small_disk(below, size) as disk:
+        if disk is None:
+            yield None
+            return
+        with image.open("wb") as file:
+            file.truncate(4 * size)
+        try:
+            subprocess.run([*make, image], check=True, capture_output=True)
+            subprocess.run(["mount", "-o", "loop", image, folder], check=True)
+        except (OSError, subprocess.CalledProcessError):
+            yield None
+            return
+        try:
+            yield disk
+        finally:
+            subprocess.run(["umount", "-l", folder], check=True)

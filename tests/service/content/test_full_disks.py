@@ -10,7 +10,8 @@ from zlib import crc32
 
 import pytest
 from support.cachefolders import COST, names, on_disk, share, total, until, version
-from support.contents import content_of, settle, version_of
+from support.contents import content_of, settle, version_of, write
+from support.disks import promising_disk
 from support.sizes import KIB, MIB, PLENTY
 
 from icatfs.content.chunks import Piece, cut
@@ -207,4 +208,45 @@ async def test_records_that_have_no_room_are_kept_for_later(
     with share(small_disk / "cache") as (index, _):
         assert len(names(index)) == 200
         assert total(index) == 200 * (10 + COST)
+    caplog.clear()
+
+
+@pytest.mark.parametrize(("count", "stays_open"), [(1, True), (20, False)])
+async def test_bytes_that_the_disk_took_and_then_had_no_room_for_are_fetched_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, count: int, stays_open: bool
+) -> None:
+    cache = tmp_path / "cache"
+    contents = {number: content_of(2 * MIB, number) for number in range(count + 1)}
+    with promising_disk(cache / "data", 16 * MIB) as disk:
+        if disk is None:
+            pytest.skip("only root can mount a disk")
+        async with open_store(cache, max_bytes=PLENTY) as store:
+
+            def bring(number: int) -> CacheFile:
+                file = store.open(version_of(contents[number], number))
+                write(file, contents[number])
+                assert file.complete
+                return file
+
+            bring(0).close()
+            await store.save()
+            disk.fill(free(cache / "data-below"))
+            files = [bring(number) for number in range(1, count + 1)]
+            if not stays_open:
+                for file in files:
+                    file.close()
+            await until(lambda: not store.status().unsaved)
+            if not stays_open:
+                files = [
+                    store.open(version_of(contents[number], number))
+                    for number in range(1, count + 1)
+                ]
+            assert all(file.missing(0, 2 * MIB) == (0, 2 * MIB) for file in files)
+            for file in files:
+                file.close()
+            file = store.open(version_of(contents[0], 0))
+            assert file.pread(0, 2 * MIB) == contents[0]
+            file.close()
+            assert store.status().used_bytes == 2 * MIB + COST
+        assert "cannot be recorded" in caplog.text
     caplog.clear()
