@@ -188,12 +188,28 @@ def _list(items: Sequence[Item]) -> None:
 def _export(items: Sequence[Item], target: Path) -> None:
     """Copy the bytes under their names; nothing that exists is overwritten."""
     for item in items:
+        if not item.bytes_at.exists():  # a crash came before the first, or it has been stored since
+            click.echo(f"{item.id} {item.entry.shown}: there are no bytes to copy", err=True)
+            continue
         path = target.joinpath(*_relative(item.entry.shown))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.exists():
-            path = path.with_name(f"{path.name}.{item.id}")
-        shutil.copyfile(item.bytes_at, path)
+        try:
+            path = _copy(item, path)
+        except OSError as error:
+            raise ConfigError(f"cannot copy {item.id} to {path}: {error.strerror}") from error
         click.echo(f"{item.id} {path}")
+
+
+def _copy(item: Item, path: Path) -> Path:
+    """Where the copy is; what could only be copied in part is not left to look whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists():
+        path = path.with_name(f"{path.name}.{item.id}")
+    try:
+        shutil.copyfile(item.bytes_at, path)
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise
+    return path
 
 
 def _relative(shown: str) -> list[str]:

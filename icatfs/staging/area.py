@@ -261,11 +261,11 @@ class StagingArea:
         self.settle_soon()
 
     async def abandon(self, entry: int) -> bool:
-        """Forget a pending file and its bytes; False where somebody else has it, or nobody."""
+        """Forget a pending file, and its bytes if there are any; False where somebody has it."""
         taken = await self.take(entry)
         if taken is not None:
             await taken[1].discard()
-        return taken is not None
+        return (await self.entry(entry)).state is State.ABANDONED
 
     async def status(self) -> StagingStatus:
         """What is pending."""

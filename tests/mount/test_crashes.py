@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import resource
 import signal
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -222,6 +223,45 @@ def test_a_file_that_was_not_made_yet_leaves_nothing(
     resend(mounts)
     assert pending(mounts) == []
     assert staged(mounts) == []
+
+
+def test_a_record_without_bytes_is_in_nobodys_way(
+    mounts: Mounts, facility: FacilityHandle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crash_at(mounts, facility, "written", monkeypatch, name="rescued")
+    crash_at(mounts, facility, MAKING, monkeypatch)
+    whole, empty = pending(mounts)
+    where = ("--state-dir", mounts.folder / "state")
+    done = mounts.run(
+        "pending", "--export", mounts.folder / "out", *where, empty["id"], whole["id"]
+    )
+    assert done.returncode == 0, done.stderr
+    assert empty["id"] in done.stderr
+    written = (mounts.folder / "out/e208945/rescued").read_bytes()
+    assert written
+    assert CONTENT.startswith(written)
+    done = mounts.run("pending", "--abandon", "--yes", *where, empty["id"], whole["id"])
+    assert done.returncode == 0, done.stderr
+    assert pending(mounts) == []
+    assert staged(mounts) == []
+
+
+def test_a_copy_that_finds_no_room_is_told_and_does_not_look_whole(
+    mounts: Mounts, facility: FacilityHandle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crash_at(mounts, facility, "written", monkeypatch, name="rescued-in-vain")
+    out = mounts.folder / "out"
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, before[1]))
+    try:
+        done = mounts.run("pending", "--export", out, "--state-dir", mounts.folder / "state")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert done.returncode == 3
+    assert "rescued-in-vain" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert [path for path in out.rglob("*") if path.is_file()] == []
+    assert len(pending(mounts)) == 1
 
 
 def test_what_is_left_is_sent_without_a_mount_and_never_twice(
