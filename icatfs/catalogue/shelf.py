@@ -116,10 +116,15 @@ class Shelf(Generic[S]):
         return 0 if self._snapshot is None else len(self._snapshot)
 
     def count(self, now: float, ttl_s: float) -> None:
-        """Note a single question."""
+        """Note a single question. Names asked for long ago are forgotten, and what had none."""
         if now >= self._counted_until:
             self._questions = 0
             self._counted_until = now + ttl_s
+            self.answers = {
+                key: answer
+                for key, answer in self.answers.items()
+                if now < answer.expires or (isinstance(key, int) and answer.node is not None)
+            }
         self._questions += 1
 
     @property

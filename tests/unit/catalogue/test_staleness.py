@@ -156,6 +156,19 @@ async def test_many_stale_keys_make_the_dataset_listed(world: Any) -> None:
         assert dict(world.icat.queries) == {"DatafileRow": shelf_module.PATIENCE, "datafiles": 1}
 
 
+async def test_names_that_were_looked_for_long_ago_take_no_memory(world: Any) -> None:
+    """As of a program that waits for one dataset after another to appear, for months."""
+    async with world.catalogue() as catalogue:
+        visit = await world.walk(catalogue, "F/A/v1")
+        for number in range(500):
+            with pytest.raises(NotFound):
+                await catalogue.lookup(visit, f"scan-{number}")
+            world.now += 7
+        assert (await catalogue.lookup(visit, "ds")).key.id == 1
+        (shelf,) = (one for one in catalogue._library.shelves if one.key == visit.key)
+        assert len(shelf.answers) < 20
+
+
 async def test_a_file_has_no_entries(world: Any) -> None:
     world.icat.datafile_in(1, 5, "a")
     async with world.catalogue() as catalogue:
