@@ -324,7 +324,7 @@ class ContentStore:
         name = self.new_name(record.version)
         try:
             with self._index.changing() as books:
-                if not file.rename(name):
+                if books.find(record.name) != record or not file.rename(name):
                     return False
                 books.rename(record, name)
         except sqlite3.Error as error:

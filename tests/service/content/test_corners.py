@@ -5,13 +5,25 @@ from __future__ import annotations
 import os
 import resource
 import sqlite3
+import threading
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
-from support.cachefolders import COST, EACH, SIZE, fill, index_locked, on_disk, until, version
+from support.cachefolders import (
+    COST,
+    EACH,
+    SIZE,
+    fill,
+    index_locked,
+    on_disk,
+    until,
+    version,
+)
 from support.sizes import MIB, PLENTY
 
+from icatfs.content.books import Books
+from icatfs.content.record import mark_of
 from icatfs.content.store import ContentStore, open_store
 
 if TYPE_CHECKING:
@@ -183,6 +195,36 @@ async def test_a_part_that_cannot_be_taken_over_now_is_begun_again(folder: Path)
         assert file.missing(0, MIB) == (5000, MIB)
         assert data_names(folder) != before
         file.close()
+
+
+async def test_what_its_mount_records_in_this_moment_is_not_taken_over_as_it_was_before(
+    folder: Path,
+) -> None:
+    async with open_store(folder, max_bytes=PLENTY) as first:
+        file = first.open(version(1, MIB))
+        file.pwrite(0, b"x" * 5000)
+        file.close()
+        await first.save()
+        file = first.open(version(1, MIB))
+        file.pwrite(5000, b"x" * 1000)
+        file.close()
+        record = first.recorder.find(version(1, MIB))
+        assert record is not None
+        async with open_store(folder, max_bytes=PLENTY) as second:
+            with closing(
+                sqlite3.connect(
+                    folder / "index.sqlite", isolation_level=None, check_same_thread=False
+                )
+            ) as index:
+                index.execute("BEGIN IMMEDIATE")
+                Books(index, str(mark_of(record.name)), PLENTY).record(record)
+                end = threading.Timer(0.03, index.execute, ("COMMIT",))
+                end.start()
+                second.open(version(1, MIB)).close()
+                end.join()
+            file = second.open(version(1, MIB))
+            assert file.missing(0, MIB) == (6000, MIB)
+            file.close()
 
 
 async def test_what_is_taken_over_counts_as_ours_from_then_on(folder: Path) -> None:
