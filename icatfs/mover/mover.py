@@ -38,7 +38,7 @@ _REAP_S = 2.0
 
 
 class Unusable(Exception):
-    """There is no worker, and there will be none."""
+    """There is no worker now, and mostly there will be none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +169,10 @@ class Mover:
             return self._worker
 
     async def _start(self) -> Worker:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        except OSError as error:  # we can have no more files open; later there may be one
+            raise Unusable from error
         ours.setblocking(False)
         with theirs:
             try:

@@ -595,6 +595,21 @@ async def test_a_worker_that_cannot_work_is_given_up_and_bytes_come_without_it(
     caplog.clear()
 
 
+async def test_a_mount_that_can_have_no_more_files_open_has_a_worker_later() -> None:
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    async with (
+        told(b"HTTP/1.1 200 OK\r\n\r\n" + BODY) as url,
+        open_transport(unreachable_s=0.5) as transport,
+    ):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
+        try:
+            with pytest.raises(FacilityUnreachable):
+                await get(transport, url)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        assert (await take(await get(transport, url), len(BODY))).check(0) == len(BODY)
+
+
 async def test_a_program_that_is_not_there_is_given_up_at_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
