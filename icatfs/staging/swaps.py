@@ -109,7 +109,8 @@ class Swaps:
     async def check_allowed(self, old: DatafileRow, dataset: DatasetId) -> None:
         """AccessDenied if the facility's rules refuse to have a datafile replaced.
 
-        Asks once for each; nothing is changed but the entry's own time of change.
+        Asks once for each; nothing is changed but the entry's own time of change: that of the file
+        may have been changed by others since it was listed, and stays.
         """
         if dataset in self._kept:
             raise AccessDenied(
@@ -118,8 +119,11 @@ class Swaps:
             )
         if old.id in self._changeable:
             return
+        now = await self._keeper.run(self._icat.datafile, old.id)
+        if now is None:
+            return  # nothing is in the way
         try:
-            await self._keeper.run(self._icat.check_changeable, old)
+            await self._keeper.run(self._icat.check_changeable, now)
         except AccessDenied as error:
             raise AccessDenied(
                 f"{old.name} cannot be replaced: {error}; write to a new name"

@@ -70,6 +70,21 @@ def test_what_is_written_after_fsync_is_what_others_read(writable: Writable) -> 
     assert writable.content(path.name) == b"a" * 3000 + b"b" * 6000
 
 
+def test_who_opens_a_file_to_change_it_leaves_it_the_time_that_others_gave_it(
+    writable: Writable,
+) -> None:
+    path = writable.dataset / "dated"
+    number = upload(writable.facility, writable.dataset.name, path.name, b"content")
+    control.ask(control.socket_path(writable.point), "refresh")
+    assert path.read_bytes() == b"content"
+    when = "2001-02-03T04:05:06.000Z"
+    writable.facility.write([{"Datafile": {"id": number, "datafileModTime": when}}])
+    with path.open("r+b"):
+        pass
+    query = f"SELECT df.datafileModTime FROM Datafile df WHERE df.id = {number}"
+    assert writable.facility.search(query) == [when]
+
+
 def test_a_file_that_is_being_read_is_cut_by_its_name(writable: Writable) -> None:
     path = writable.dataset / "cut"
     path.write_bytes(b"o" * 2 * PAGE)
