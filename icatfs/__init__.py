@@ -15,7 +15,7 @@ How it is built. Imports go downwards only (``tests/test_architecture.py``)::
     icat        ids                     the two protocols: facts, bytes
     transport                           HTTP, limits, retries; the only importer of httpx
     mover                               a process beside the mount that moves the bytes of files
-    config      sharing                 settings; many callers, one action
+    config      sharing      hosts      settings; many callers, one action; one host, one folder
     values      errors                  the nouns; every exception
 
     facility                            an ICAT, an IDS and a tape in one process, for demo and

@@ -21,7 +21,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 LAYERS = [
     {"errors", "values"},
-    {"config", "sharing", "notify", "crashing", "process"},
+    {"config", "sharing", "hosts", "notify", "crashing", "process"},
     {"mover"},
     {"transport"},
     {"icat", "ids"},

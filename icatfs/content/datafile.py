@@ -17,7 +17,7 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from icatfs.content import disk
-from icatfs.content.ownership import locked
+from icatfs.hosts import locked
 
 if TYPE_CHECKING:
     from pathlib import Path

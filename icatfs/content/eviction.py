@@ -17,8 +17,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from icatfs.content.ownership import locked
 from icatfs.content.record import mark_of
+from icatfs.hosts import locked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -1,9 +1,8 @@
 """Which processes share a cache folder, and what of it is whose.
 
-All processes of one host may use a folder together: each holds a shared lock on its file ``lock``,
-which names the boot of the machine. The locks of another host's processes may not reach us (the
-folder may be on a network disk), and SQLite's WAL must not be shared with them at all: who finds
-another boot there while the folder is in use takes the folder beside it, ``<folder>-2``, and so on.
+All processes of one host may use a folder together, those of several may not (`icatfs.hosts`): who
+finds that another host has it takes the folder beside it, ``<folder>-2``, and so on. The lock of
+that is on the folder's file ``lock``.
 
 Who is alone, and only then, may throw the index away.
 
@@ -17,16 +16,14 @@ from __future__ import annotations
 import fcntl
 import os
 import secrets
-import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from icatfs import hosts
+from icatfs.hosts import locked
+
 if TYPE_CHECKING:
     from pathlib import Path
-
-_BOOT = "/proc/sys/kernel/random/boot_id"
-_ENTERS_WITHIN_S = 10.0
-_LOOKS_EVERY_S = 0.02
 
 
 class Tenancy:
@@ -94,15 +91,6 @@ def living(folder: Path) -> int:
     return count
 
 
-def locked(fd: int, kind: int) -> bool:
-    """Whether this lock is ours now; what lock the descriptor had before may be lost if not."""
-    try:
-        fcntl.flock(fd, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
 def share_folder(folder: Path) -> Tenancy | None:
     """A share of this folder; None while another host has it. Blocks; OSError."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -110,7 +98,7 @@ def share_folder(folder: Path) -> Tenancy | None:
         (folder / name).mkdir(mode=0o700, exist_ok=True)
     fd = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        alone = _lock_folder(fd)
+        alone = hosts.lock(fd)
         if alone is not None:
             return Tenancy(folder, fd, *_mark(folder / "mounts"), alone=alone)
     except OSError:
@@ -124,23 +112,6 @@ def share_nothing(folder: Path) -> Tenancy:
     """The share of one who keeps nothing, and is alone with that."""
     lock, own = (os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC) for _ in range(2))
     return Tenancy(folder, lock, secrets.token_hex(8), own, alone=True)
-
-
-def _lock_folder(fd: int) -> bool | None:
-    """Whether we are alone in the folder of this lock; None if it is another host's."""
-    with open(_BOOT, encoding="ascii") as file:
-        boot = file.read().strip().encode()
-    give_up = time.monotonic() + _ENTERS_WITHIN_S
-    while True:
-        if locked(fd, fcntl.LOCK_EX):
-            os.ftruncate(fd, 0)
-            os.pwrite(fd, boot, 0)
-            return True
-        if locked(fd, fcntl.LOCK_SH):
-            return False if os.pread(fd, 100, 0) == boot else None
-        if time.monotonic() > give_up:  # somebody has been alone there for long
-            return None
-        time.sleep(_LOOKS_EVERY_S)
 
 
 def _mark(folder: Path) -> tuple[str, int]:

@@ -8,7 +8,8 @@ full disk is `NoSpace` at the write, with what was there before intact.
 folder and one journal. A file belongs to whoever holds its lock (`flock`, which the kernel releases
 when the process dies, however it dies): nobody else sends it, discards it, or looks at it. A new
 file gets its name only when it is locked, and from its record in the journal until then the folder
-is locked for sharing: so there is no moment in which it looks abandoned.
+is locked for sharing: so there is no moment in which it looks abandoned. A home folder may be on
+the disk of several machines: what another one uses now is left to it (`icatfs.hosts`).
 
 **Sealed** means that the bytes are final and that the journal has their size and CRC-32. They get
 to the disk while they are being sent (`StagedFile.sync`): before ``close`` reports an error they
@@ -23,8 +24,9 @@ import hashlib
 import logging
 import os
 import sqlite3
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -32,13 +34,15 @@ import trio
 
 from icatfs.crashing import crash_point
 from icatfs.errors import ConfigError, IcatfsError
+from icatfs.hosts import shared_by_this_host
 from icatfs.sharing import service_nursery
 from icatfs.staging.journal import PENDING, Entry, Home, Journal, State
+from icatfs.staging.making import Making
 from icatfs.staging.room import Room
 from icatfs.staging.staged import StagedFile, explained
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
 
     from icatfs.values import DatasetId
 
@@ -57,44 +61,6 @@ class StagingStatus:
 
     folder: Path
     pending: tuple[Entry, ...]
-
-
-class Making:
-    """The lock of the folder: shared by all who are making files, for these moments."""
-
-    def __init__(self, path: Path) -> None:
-        # given
-        self._path = path
-        # constant
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        # mutable: how many files this process is making; the lock is held while it is not 0
-        self._count = 0
-
-    def __enter__(self) -> None:
-        if not self._count:
-            fcntl.flock(self._descriptor, fcntl.LOCK_SH)  # `alone` never lasts
-        self._count += 1
-
-    def __exit__(self, *_: object) -> None:
-        self._count -= 1
-        if not self._count:
-            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
-
-    @contextmanager
-    def alone(self) -> Iterator[bool]:
-        """True while nobody is making a file; not to be held across a checkpoint."""
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            yield True
-        except BlockingIOError:
-            yield False
-        finally:
-            os.close(descriptor)
-
-    def close(self) -> None:
-        """Let go of it."""
-        os.close(self._descriptor)
 
 
 class StagingArea:
@@ -322,17 +288,32 @@ async def open_staging(
     ``max_bytes`` may wait there at a time, and ``min_free`` of the disk is left to others.
     """
     digest = hashlib.sha256(f"{user}\n{facility}".encode()).hexdigest()[:16]
-    folder = state_dir / "staging" / digest
+    with ExitStack() as stack:
+        folder = _own(state_dir / "staging" / digest, stack)
+        room = Room(folder, max_bytes, min_free)
+        async with open_folder(folder, Home(facility, user), room) as area:
+            yield area
+
+
+def _own(folder: Path, stack: ExitStack) -> Path:
+    """This folder, or the first of its name with a number that no other host uses now."""
+    for number in count(1):
+        own = folder if number == 1 else folder.with_name(f"{folder.name}-{number}")
+        if _may_use(own, stack):
+            return own
+    raise AssertionError("numbers do not end")
+
+
+def _may_use(folder: Path, stack: ExitStack) -> bool:
+    """Whether no other host uses a folder, as long as the stack is open. ConfigError."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return stack.enter_context(shared_by_this_host(folder))
     except OSError as error:
         raise ConfigError(
             f"cannot use the staging folder {folder}: {error.strerror}; choose another place "
             "with ICATFS_STATE_DIR"
         ) from error
-    room = Room(folder, max_bytes, min_free)
-    async with open_folder(folder, Home(facility, user), room) as area:
-        yield area
 
 
 @asynccontextmanager
@@ -340,20 +321,30 @@ async def open_folder(
     folder: Path, home: Home | None = None, room: Room | None = None
 ) -> AsyncIterator[StagingArea]:
     """The staging area in a folder; without ``home`` one that was made before. ConfigError."""
-    journal, making = _open_journal(folder)
-    try:
-        if home is not None:
-            journal.settle(home)
-        async with service_nursery() as nursery:
-            yield StagingArea(folder, journal, making, room or Room(folder), nursery)
-    finally:
-        making.close()
-        journal.close()
+    with ExitStack() as stack:
+        if not _may_use(folder, stack):
+            raise ConfigError(f"icatfs uses {folder} on another machine now: look there")
+        journal, making = _open_journal(folder)
+        try:
+            if home is not None:
+                journal.settle(home)
+            async with service_nursery() as nursery:
+                yield StagingArea(folder, journal, making, room or Room(folder), nursery)
+        finally:
+            making.close()
+            journal.close()
 
 
 def folders(state_dir: Path) -> list[Path]:
-    """The staging folders of all facilities of this user."""
-    return sorted(path.parent for path in (state_dir / "staging").glob(f"*/{JOURNAL}"))
+    """The staging folders of all facilities of this user, but for those that other hosts use."""
+    found = []
+    for folder in sorted(path.parent for path in (state_dir / "staging").glob(f"*/{JOURNAL}")):
+        with ExitStack() as stack:
+            if _may_use(folder, stack):
+                found.append(folder)
+            else:
+                log.warning("icatfs uses %s on another machine now: icatfs pending there", folder)
+    return found
 
 
 async def _lock(descriptor: int) -> None:

@@ -17,7 +17,7 @@ from support.sizes import MIB
 from icatfs.content import disk
 from icatfs.content.datafile import DataFile
 from icatfs.content.extents import Extents
-from icatfs.content.ownership import locked
+from icatfs.hosts import locked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

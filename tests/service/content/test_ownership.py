@@ -22,12 +22,12 @@ from support.sizes import PLENTY
 from icatfs.content.ownership import (
     Tenancy,
     living,
-    locked,
     share_folder,
     share_nothing,
 )
 from icatfs.content.store import open_store
 from icatfs.errors import ConfigError
+from icatfs.hosts import locked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,8 +12,8 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from icatfs.errors import NoSpace, StagingFailed
-from icatfs.staging.area import StagingArea, open_staging
+from icatfs.errors import ConfigError, NoSpace, StagingFailed
+from icatfs.staging.area import StagingArea, folders, open_folder, open_staging
 from icatfs.staging.journal import State
 from icatfs.values import DatasetId
 
@@ -210,3 +210,28 @@ async def test_a_sealed_file_is_unsealed_before_it_changes(area: StagingArea) ->
     known = (await area.pending())[0]
     assert (known.state, known.sealed, staged.is_sealed) == (State.BEGUN, None, False)
     staged.close(keep=False)
+
+
+def used_by_another_host(folder: Path) -> None:
+    """As its processes would have it, if the disk is theirs, too."""
+    (folder / "host").write_text("another boot")
+
+
+async def test_the_folder_that_another_host_uses_is_left_to_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with open_staging(tmp_path, facility="f", user="u") as theirs:
+        await theirs.begin(DatasetId(1), "theirs", "theirs")
+        used_by_another_host(theirs.folder)
+        async with open_staging(tmp_path, facility="f", user="u") as ours:
+            assert ours.folder != theirs.folder
+            assert await ours.pending() == []
+            assert folders(tmp_path) == [ours.folder]
+            assert f"{theirs.folder} on another machine" in caplog.text
+        with pytest.raises(ConfigError, match="on another machine"):
+            async with open_folder(theirs.folder):
+                pass
+    async with open_staging(tmp_path, facility="f", user="u") as next_one:
+        assert next_one.folder == theirs.folder
+        assert [entry.name for entry in await next_one.pending()] == ["theirs"]
+        assert folders(tmp_path) == [theirs.folder, ours.folder]
