@@ -27,9 +27,10 @@ def shared_by_this_host(folder: Path) -> Iterator[bool]:
     """Whether this block may use a folder: no other host does, and none will meanwhile. OSError."""
     fd = os.open(folder / "host", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        if lock(fd):
+        alone = lock(fd)
+        if alone:
             fcntl.flock(fd, fcntl.LOCK_SH)  # in two steps, between which another host may come
-        yield os.pread(fd, 100, 0) == _boot()
+        yield alone is not None and os.pread(fd, 100, 0) == _boot()
     finally:
         os.close(fd)
 
