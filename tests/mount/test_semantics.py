@@ -89,11 +89,18 @@ def test_sizes_and_times(facility: FacilityHandle, point: Path) -> None:
     assert facts.st_mtime == int(shown.stdout)
 
 
-def test_blocks(point: Path) -> None:
+def test_blocks(mounts: Mounts, facility: FacilityHandle, point: Path) -> None:
     """Whether data are on disk or on tape changes neither sizes, nor blocks, nor modes."""
     facts = (point / FILE).stat()
     assert facts.st_blocks == -(-facts.st_size // 512)
     assert (point / DATASET).stat().st_mode & 0o111 == 0o111
+    facility.archive(datasets=[dataset_id(facility, "e208945")])
+    other = mounts.mount(facility, name="other")
+    assert os.getxattr(other / FILE, "user.icat.status") == b"ARCHIVED"
+    archived = (other / FILE).stat()
+    for name in ("st_size", "st_blocks", "st_mode"):
+        assert getattr(archived, name) == getattr(facts, name)
+    mounts.unmount(other)
 
 
 def test_looking_is_free(facility: FacilityHandle, point: Path) -> None:
@@ -177,8 +184,12 @@ def test_facts(facility: FacilityHandle, point: Path) -> None:
     query = "SELECT df.description FROM Datafile df WHERE df.name = 'file'"
     assert facility.search(query) == ["why"]
     assert os.getxattr(point / VISIT / "new/file", "user.icat.description") == b"why"
+    os.setxattr(point / VISIT / "new/file", "user.icat.doi", b"10.1/file")
+    assert facility.search("SELECT df.doi FROM Datafile df WHERE df.name = 'file'") == ["10.1/file"]
     os.setxattr(point / VISIT / "new", "user.icat.doi", b"10.1/new")
-    assert facility.search("SELECT ds.doi FROM Dataset ds WHERE ds.name = 'new'") == ["10.1/new"]
+    os.setxattr(point / VISIT / "new", "user.icat.description", b"what")
+    query = "SELECT ds.doi, ds.description FROM Dataset ds WHERE ds.name = 'new'"
+    assert facility.search(query) == [["10.1/new", "what"]]
 
 
 # Reading.
@@ -197,16 +208,15 @@ def test_damage_is_an_error(facility: FacilityHandle, point: Path) -> None:
         (point / FILE).read_bytes()
 
 
-def test_read_once(facility: FacilityHandle, point: Path) -> None:
+def test_read_once(mounts: Mounts, facility: FacilityHandle) -> None:
     """What was read once comes from the local cache, also in the next mount."""
+    point = mounts.mount(facility)
     content = (point / FILE).read_bytes()
-    sent = facility.counters()["bytes_sent"]
-    script = "import sys, zlib; print(zlib.crc32(open(sys.argv[1], 'rb').read()))"
-    done = subprocess.run(
-        [sys.executable, "-c", script, point / FILE], capture_output=True, text=True, check=True
-    )
-    assert int(done.stdout) == zlib.crc32(content)
-    assert facility.counters()["bytes_sent"] == sent
+    asked = facility.counters()["requests"]["ids/getData"]
+    assert (point / FILE).read_bytes() == content
+    assert mounts.unmount(point).returncode == 0
+    assert (mounts.mount(facility) / FILE).read_bytes() == content
+    assert facility.counters()["requests"]["ids/getData"] == asked
 
 
 def test_any_order(mounts: Mounts) -> None:
@@ -633,6 +643,7 @@ def test_modes_and_owners(point: Path) -> None:
     """Setting modes and owners of folders, and of files that may be changed, is accepted, and \
 has no effect."""
     (point / VISIT / "new").mkdir()
+    os.chown(point / VISIT / "new", os.getuid(), os.getgid())
     path = point / VISIT / "new/file"
     path.write_bytes(b"x")
     before = path.stat()
@@ -734,13 +745,16 @@ written, and are catalogued by `close`."""
     assert stored(facility, "file") == [12 << 20]
 
 
-def test_killed_writer(facility: FacilityHandle, point: Path) -> None:
+def test_killed_writer(mounts: Mounts, facility: FacilityHandle, point: Path) -> None:
     """What a program was writing when a signal ended it is kept as incomplete, and not sent."""
     folder = point / VISIT / "new"
     folder.mkdir()
     script = f"exec > '{folder}/file'; echo half; kill -9 $$"
     subprocess.run(["sh", "-c", script], check=False)
     until(lambda: not (folder / "file").exists())
+    (kept,) = mounts.status(point)["pending"]
+    assert kept["name"] == "file"
+    assert "incomplete" in kept["reason"]
     assert stored(facility, "file") == []
 
 
