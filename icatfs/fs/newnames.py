@@ -11,6 +11,8 @@ from icatfs.icat.hidden import is_hidden
 if TYPE_CHECKING:
     from icatfs.catalogue.node import Node
 
+_LONGEST_SHOWN = 255
+"""Bytes of a component, which Linux can have: a longer one would be shown cut."""
 LONGEST = 255
 """Characters of a name in ICAT; for a Datafile, of the whole path inside its dataset."""
 
@@ -44,6 +46,11 @@ def _checked(name: str) -> str:
 
 
 def _entity_name(component: str) -> str:
+    if len(component.encode(errors="surrogatepass")) > _LONGEST_SHOWN:
+        raise NameTooLong(
+            f"{component}: a name may have {_LONGEST_SHOWN} bytes, and letters beyond ASCII have "
+            "two or three each"
+        )
     parsed = naming.entity_name(component)
     name = parsed.name
     strange = not name or "/" in name or "\0" in name

@@ -278,6 +278,8 @@ def test_names_that_the_catalogue_cannot_hold_are_refused_at_once(writable: Writ
     deep = writable.dataset / "sub"
     with fails_with(errno.ENAMETOOLONG):
         (deep / ("n" * 254)).write_bytes(b"")
+    with fails_with(errno.ENAMETOOLONG):
+        (writable.dataset / ("\N{CJK UNIFIED IDEOGRAPH-6D4B}" * 86)).write_bytes(b"")
     assert writable.facility.counters()["puts"] == 0
 
 
