@@ -231,13 +231,17 @@ def _is_trusted(kept: Kept, now: float) -> bool:
 async def _brought_up_to_date(
     questions: Questions, contents: Contents[R], known: Rows[R]
 ) -> _Current[R] | None:
-    """The rows as they are now, ``known`` itself if nothing has changed; None: ask for all."""
+    """The rows as they are now, ``known`` itself if nothing has changed; None: ask for all.
+
+    What this mount adds to ``known`` while the facility is asked is no part of what is compared.
+    """
+    ours = _of_rows(known)
     try:
         mark = await questions.mark(contents)
     except ProtocolError as error:
         log.info("%s has no mark, so all of it is asked for: %s", contents, error)
         return None
-    truth, ours = _of_mark(mark), _of_rows(known)
+    truth = _of_mark(mark)
     if truth == ours:
         return _Current(known, ())
     if truth.count < ours.count or mark.newest is None:
@@ -245,7 +249,7 @@ async def _brought_up_to_date(
     since = _EPOCH + timedelta(microseconds=ours.newest_us) - _MARGIN
     changed = await questions.changed(contents, since.astimezone(mark.newest.tzinfo))
     if changed is None:
-        return await _with_many_new(questions, contents, known, truth)
+        return await _with_many_new(questions, contents, known, ours, truth)
     changed = [row for row in changed if not known.has(row)]
     hidden = [row.id for row in changed if not contents.is_shown(row)]
     shown = [row for row in changed if contents.is_shown(row)]
@@ -257,10 +261,9 @@ async def _brought_up_to_date(
 
 
 async def _with_many_new(
-    questions: Questions, contents: Contents[R], known: Rows[R], truth: _Sum
+    questions: Questions, contents: Contents[R], known: Rows[R], ours: _Sum, truth: _Sum
 ) -> _Current[R] | None:
     """The same where more than a page was changed lately, if all of that is new."""
-    ours = _of_rows(known)
     if truth.count > 2 * ours.count or truth.last_id == ours.last_id:
         return None
     if _of_mark(await questions.mark(contents, ours.last_id)) != ours:

@@ -198,6 +198,27 @@ async def test_what_others_did_is_not_hidden_by_a_file_of_our_own(long: Any) -> 
         assert ids == [i for i in [*range(COUNT), 300, 301] if i != 50]
 
 
+async def test_nor_by_one_that_is_stored_while_the_facility_is_asked(
+    long: Any, nursery: trio.Nursery
+) -> None:
+    async with long.catalogue() as catalogue:
+        node = await dataset(catalogue, long)
+        await catalogue.listing(node)
+        long.icat.remove_datafile(1, 50)
+        long.icat.datafile_in(1, 300, "theirs")
+        ours = long.icat.datafile_in(1, 301, "ours")
+        long.now += 61
+        long.icat.gate_after(0)
+        nursery.start_soon(catalogue.listing, node)
+        await wait_all_tasks_blocked()
+        assert long.icat.queries["mark"] == 1
+        catalogue.adopt(node, ours)
+        long.icat.open_gate()
+        await wait_all_tasks_blocked()
+        ids = [entry.key.id for entry in await catalogue.listing(node)]
+        assert ids == [i for i in [*range(COUNT), 300, 301] if i != 50]
+
+
 async def test_a_change_is_not_hidden_by_new_files(long: Any) -> None:
     async with long.catalogue() as catalogue:
         node = await dataset(catalogue, long)
