@@ -24,7 +24,7 @@ import hashlib
 import logging
 import os
 import sqlite3
-from contextlib import ExitStack, asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, closing, suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -53,6 +53,8 @@ T = TypeVar("T")
 JOURNAL = "journal.sqlite"
 _LOOKS, _LOOK_S = 3, 0.02
 _SOON_S = 0.1
+_TOO_LITTLE = 2**20
+"""With less than this SQLite cannot even begin, and may call that an I/O error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,15 +326,9 @@ async def open_folder(
     with ExitStack() as stack:
         if not _may_use(folder, stack):
             raise ConfigError(f"icatfs uses {folder} on another machine now: look there")
-        journal, making = _open_journal(folder)
-        try:
-            if home is not None:
-                journal.settle(home)
-            async with service_nursery() as nursery:
-                yield StagingArea(folder, journal, making, room or Room(folder), nursery)
-        finally:
-            making.close()
-            journal.close()
+        journal, making = _open_journal(folder, home, stack)
+        async with service_nursery() as nursery:
+            yield StagingArea(folder, journal, making, room or Room(folder), nursery)
 
 
 def folders(state_dir: Path) -> list[Path]:
@@ -359,11 +355,20 @@ async def _lock(descriptor: int) -> None:
     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def _open_journal(folder: Path) -> tuple[Journal, Making]:
+def _open_journal(folder: Path, home: Home | None, stack: ExitStack) -> tuple[Journal, Making]:
     path = folder / JOURNAL
     try:
-        return Journal(path), Making(folder / "lock")
+        journal = stack.enter_context(closing(Journal(path)))
+        if home is not None:
+            journal.settle(home)
+        return journal, stack.enter_context(closing(Making(folder / "lock")))
     except (OSError, sqlite3.Error) as error:
+        disk = os.statvfs(folder)
+        if disk.f_bavail * disk.f_frsize < _TOO_LITTLE:
+            raise ConfigError(
+                f"the disk of {path} is full, and files that wait to be sent are on record there: "
+                "free some space"
+            ) from error
         raise ConfigError(
             f"the journal of files not sent yet, {path}, cannot be used: {error}; move its folder "
             "away (it may have bytes that were not sent) or choose another with ICATFS_STATE_DIR"

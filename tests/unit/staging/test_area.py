@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import resource
 import zlib
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
 import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.disks import small_disk
 
 from icatfs.errors import ConfigError, NoSpace, StagingFailed
 from icatfs.staging.area import StagingArea, folders, open_folder, open_staging
@@ -235,3 +237,22 @@ async def test_the_folder_that_another_host_uses_is_left_to_it(
         assert next_one.folder == theirs.folder
         assert [entry.name for entry in await next_one.pending()] == ["theirs"]
         assert folders(tmp_path) == [theirs.folder, ours.folder]
+
+
+@pytest.mark.parametrize("left", [0, 36 * 1024])
+async def test_a_folder_on_a_full_disk_is_not_said_to_be_broken(tmp_path: Path, left: int) -> None:
+    """With a little room SQLite begins, and then cannot write."""
+    folder = tmp_path / "disk"
+    with small_disk(folder, 2**20) as disk:
+        if disk is None:
+            pytest.skip("nobody may mount a small disk here")
+        async with open_staging(folder, facility="f", user="u"):
+            pass
+        with (folder / "ballast").open("wb", buffering=0) as file:
+            with suppress(OSError):
+                while True:
+                    file.write(bytes(4096))
+            file.truncate(file.tell() - left)
+        with pytest.raises(ConfigError, match="is full"):
+            async with open_staging(folder, facility="f", user="u"):
+                pass
