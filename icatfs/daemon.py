@@ -53,6 +53,7 @@ from icatfs.recall.ordering import Orders, folder_of, open_book, open_orders
 from icatfs.recall.orders import Home
 from icatfs.staging.archives import Archive
 from icatfs.staging.area import StagingArea
+from icatfs.staging.resending import Resending
 from icatfs.staging.swaps import Swaps
 from icatfs.staging.uploader import Timing, open_uploader
 from icatfs.transport import Limits, Transport, open_transport
@@ -203,9 +204,8 @@ async def _build(
     orders = await enter(open_orders(book, recall, bring=fetcher.bring))
     area = await enter(tuning.staging(config, icat.url, keeper.user_name))
     stack.push_async_callback(_look_what_is_left, area, left)
-    uploader = await enter(
-        open_uploader(icat, ids, keeper, Timing(config.close_wait_s), drain_s=config.unmount_wait_s)
-    )
+    timing = Timing(config.close_wait_s)
+    uploader = await enter(open_uploader(icat, ids, keeper, timing, drain_s=config.unmount_wait_s))
     archive = Archive(ids, keeper, two_level=two_level, grain=grain)
     swaps = Swaps(area, uploader, icat, ids, keeper, archive)
     writing = await enter(
@@ -239,7 +239,8 @@ async def _build(
         )
     )
     sending, arrived = lambda: writing.publishing.under_way, filesystem.aftermath.arrived
-    outbox = await enter(open_outbox(area, uploader, swaps, catalogue, sending, arrived))
+    resending = Resending(icat, ids, keeper, archive, timing)
+    outbox = await enter(open_outbox(area, uploader, swaps, resending, catalogue, sending, arrived))
     services = Services(
         replace(config, mode=mode),
         transport,

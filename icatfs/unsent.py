@@ -1,7 +1,8 @@
 """What a mount answers about files on their way out, and what it does about those left behind.
 
 As long as a mount is alive its own session sends what an earlier one left: once after the start,
-and whenever ``icatfs pending --send`` asks for it. What remains at the end is said, and is the
+also in the folders that mounts of other machines have left (`icatfs.hosts`), and whenever
+``icatfs pending --send`` asks for it. What remains at the end is said, and is the
 reason for an exit code that is not 0.
 """
 
@@ -14,7 +15,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from icatfs.catalogue.node import NodeKey
-from icatfs.errors import IcatfsError, Unsent
+from icatfs.errors import ConfigError, IcatfsError, Unsent
 from icatfs.sharing import service_nursery
 from icatfs.staging.area import StagingArea
 from icatfs.staging.journal import State
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from icatfs.control import Command
     from icatfs.icat.records import DatafileRow
     from icatfs.staging.journal import Entry
+    from icatfs.staging.resending import Resending
     from icatfs.staging.swaps import Swaps
     from icatfs.staging.uploader import Uploader
     from icatfs.values import DatasetId
@@ -46,19 +48,6 @@ class Outbox:
     recovery: Recovery
     under_way: Callable[[], int]
     """How many are being sent now."""
-
-    async def recover(self) -> None:
-        """Send what earlier mounts left; says in the log what became of each."""
-        try:
-            results = await self.recovery.run()
-        except IcatfsError as error:
-            log.error("what an earlier mount left was not sent: %s", error)
-            return
-        for result in results:
-            if result.fate is Fate.STORED:
-                log.info("%s, left by an earlier mount, is at the facility", result.shown)
-            elif result.fate is Fate.FAILED:
-                log.warning("%s waits to be sent: %s", result.shown, result.reason)
 
     def commands(self) -> Mapping[str, Command]:
         """By name."""
@@ -84,6 +73,7 @@ async def open_outbox(
     area: StagingArea,
     uploader: Uploader,
     swaps: Swaps,
+    resending: Resending,
     catalogue: Catalogue,
     under_way: Callable[[], int],
     arrived: Callable[[DatasetId, str], None],
@@ -99,7 +89,13 @@ async def open_outbox(
         arrived(entry.dataset, entry.name)
 
     async def recover() -> None:
-        await outbox.recover()
+        await _recover(recovery)
+        for folder in area.others():
+            try:
+                async with resending.recovery(folder, stored) as theirs:
+                    await _recover(theirs)
+            except ConfigError as error:
+                log.info("what an earlier mount left there is not sent: %s", error)
         await swaps.tidy_up()
 
     recovery = Recovery(area, uploader, swaps, on_stored=stored)
@@ -108,6 +104,20 @@ async def open_outbox(
         nursery.start_soon(recover)
         yield outbox
         nursery.cancel_scope.cancel()
+
+
+async def _recover(recovery: Recovery) -> None:
+    """Send what earlier mounts left; says in the log what became of each."""
+    try:
+        results = await recovery.run()
+    except IcatfsError as error:
+        log.error("what an earlier mount left was not sent: %s", error)
+        return
+    for result in results:
+        if result.fate is Fate.STORED:
+            log.info("%s, left by an earlier mount, is at the facility", result.shown)
+        elif result.fate is Fate.FAILED:
+            log.warning("%s waits to be sent: %s", result.shown, result.reason)
 
 
 def unsent(left: Sequence[Entry], area: StagingArea) -> Unsent:

@@ -29,9 +29,10 @@ from icatfs.icat.urls import icat_url
 from icatfs.staging.archives import Archive
 from icatfs.staging.area import folders, open_folder
 from icatfs.staging.journal import Entry, Home
-from icatfs.staging.recovery import Fate, Recovery, Result
-from icatfs.staging.swaps import Swaps, untidy
-from icatfs.staging.uploader import Timing, open_uploader
+from icatfs.staging.recovery import Fate, Result
+from icatfs.staging.resending import Resending
+from icatfs.staging.swaps import untidy
+from icatfs.staging.uploader import Timing
 from icatfs.unsent import why
 
 if TYPE_CHECKING:
@@ -341,19 +342,12 @@ async def _resend(
     async with (
         daemon.open_network(config) as transport,
         open_session(IcatClient(transport, icat_url(config.url)), credentials) as keeper,
-        open_folder(folder) as area,
     ):
         if keeper.user_name != home.user:
             raise ConfigError(f"these files are {home.user}'s, not {keeper.user_name}'s")
         icat = IcatClient(transport, icat_url(config.url))
         ids = await daemon.find_ids(config, transport)
-        timing = Timing(config.close_wait_s)
-        async with open_uploader(icat, ids, keeper, timing, drain_s=0) as uploader:
-            two_level = await ids.is_two_level()
-            archive = Archive(ids, keeper, two_level=two_level)
-            swaps = Swaps(area, uploader, icat, ids, keeper, archive)
-            return await _recover(Recovery(area, uploader, swaps), numbers)
-
-
-async def _recover(recovery: Recovery, numbers: Sequence[int] | None) -> list[Result]:
-    return await (recovery.run() if numbers is None else recovery.send(numbers))
+        archive = Archive(ids, keeper, two_level=await ids.is_two_level())
+        resending = Resending(icat, ids, keeper, archive, Timing(config.close_wait_s))
+        async with resending.recovery(folder) as recovery:
+            return await (recovery.run() if numbers is None else recovery.send(numbers))

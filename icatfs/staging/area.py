@@ -235,6 +235,12 @@ class StagingArea:
             await taken[1].discard()
         return (await self.entry(entry)).state is State.ABANDONED
 
+    def others(self) -> list[Path]:
+        """The folders of this user at this facility that mounts of other machines have, or had."""
+        stem = self.folder.name.partition("-")[0]
+        found = {path.parent for path in self.folder.parent.glob(f"{stem}*/{JOURNAL}")}
+        return sorted(found - {self.folder})
+
     async def status(self) -> StagingStatus:
         """What is pending."""
         return StagingStatus(self.folder, tuple(await self.pending()))

@@ -94,3 +94,20 @@ def test_a_file_that_could_not_be_saved_by_a_rename_is_as_it_was(
     said = resend(mounts, facility)
     until(lambda: no_hidden(facility, dataset))
     assert stored(facility, dataset.name) == {"scan": OLD}, said
+
+
+def test_what_a_mount_of_another_machine_left_in_a_shared_home_is_sent_by_the_next_mount(
+    mounts: Mounts, facility: FacilityHandle
+) -> None:
+    dataset = mounts.mount(facility, *OPTIONS, user="simple/root") / VISIT / "left-elsewhere"
+    dataset.mkdir()
+    facility.faults({"kind": "error", "endpoint": "ids/put", "status": 500})
+    with fails_with():
+        (dataset / "scan").write_bytes(NEW)
+    facility.clear_faults()
+    mounts.unmount(mounts.folder / "mnt")
+    (folder,) = (mounts.folder / "state/staging").iterdir()
+    folder.rename(folder.with_name(f"{folder.name}-2"))  # as if it had found the first one in use
+    mounts.mount(facility, *OPTIONS, user="simple/root")
+    until(lambda: stored(facility, dataset.name) == {"scan": NEW})
+    assert (dataset / "scan").read_bytes() == NEW
