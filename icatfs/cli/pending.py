@@ -12,6 +12,7 @@ import shutil
 import sys
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -203,8 +204,9 @@ def _export(items: Sequence[Item], target: Path) -> None:
 def _copy(item: Item, path: Path) -> Path:
     """Where the copy is; what could only be copied in part is not left to look whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.exists():
-        path = path.with_name(f"{path.name}.{item.id}")
+    further = (path.with_name(f"{path.name}.{item.id}.{n}") for n in count(2))
+    names = chain([path, path.with_name(f"{path.name}.{item.id}")], further)
+    path = next(name for name in names if not name.exists())
     try:
         shutil.copyfile(item.bytes_at, path)
     except OSError:

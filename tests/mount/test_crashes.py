@@ -246,6 +246,22 @@ def test_a_record_without_bytes_is_in_nobodys_way(
     assert staged(mounts) == []
 
 
+def test_a_copy_takes_the_place_of_nothing_however_often_it_is_made(
+    mounts: Mounts, facility: FacilityHandle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crash_at(mounts, facility, "written", monkeypatch, name="copied-again")
+    (one,) = pending(mounts)
+    out, where = mounts.folder / "out", ("--state-dir", mounts.folder / "state")
+    folder = out / "e208945"
+    for copies in range(1, 5):
+        assert mounts.run("pending", "--export", out, *where, one["id"]).returncode == 0
+        assert len(list(folder.iterdir())) == copies
+        for number, path in enumerate(sorted(folder.iterdir())):
+            path.write_text(f"mine since, {number}")
+    assert all(path.read_text().startswith("mine since") for path in folder.iterdir())
+    assert mounts.run("pending", "--abandon", "--yes", *where, one["id"]).returncode == 0
+
+
 def test_a_copy_that_finds_no_room_is_told_and_does_not_look_whole(
     mounts: Mounts, facility: FacilityHandle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
