@@ -139,9 +139,9 @@ class BadLine:
             return
         self._count += 1
         wire = Wire(self, self._count, client, server)
-        with self.lock:
+        with self.lock:  # whoever ends it finds it begun
             self._wires.add(wire)
-        wire.start()
+            wire.start()
 
     def due(self, upward: bool, passed: int, more: int) -> Mishap | None:
         """The mishap told to happen within the next ``more`` bytes of an upload or its answer."""
