@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
@@ -21,7 +21,7 @@ from icatfs.staging.swaps import Swaps, untidy
 from icatfs.transport import open_transport
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
     from pathlib import Path
 
     from icatfs.icat.records import DatafileRow
@@ -268,15 +268,8 @@ class LateIcat(IcatClient):
     late: Callable[[], Awaitable[None]] | None = None
     was_late = False
 
-    async def replace_datafile(
-        self,
-        session: str,
-        old: tuple[DatafileId, str] | None,
-        new: DatafileId,
-        name: str,
-        facts: Mapping[str, str],
-    ) -> None:
-        swap = partial(super().replace_datafile, session, old, new, name, facts)
+    async def replace_datafile(self, *args: Any, **further: Any) -> None:
+        swap = partial(super().replace_datafile, *args, **further)
         if self.was_late:
             await swap()
             return
@@ -314,15 +307,8 @@ class VanishingIcat(IcatClient):
 
     is_gone = False
 
-    async def replace_datafile(
-        self,
-        session: str,
-        old: tuple[DatafileId, str] | None,
-        new: DatafileId,
-        name: str,
-        facts: Mapping[str, str],
-    ) -> None:
-        await super().replace_datafile(session, old, new, name, facts)
+    async def replace_datafile(self, *args: Any, **further: Any) -> None:
+        await super().replace_datafile(*args, **further)
         self.is_gone = True
         raise FacilityUnreachable("the connection broke off")
 
